@@ -1,0 +1,68 @@
+//! The one source of wall-clock time. Production reads the system; a test may hold the hands itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Wall-clock time in milliseconds since the Unix epoch. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    manual: Option<Arc<AtomicI64>>,
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// A clock that stands still until it is moved with [`Clock::advance_ms`].
+    pub fn manual(now_ms: i64) -> Self {
+        Self { manual: Some(Arc::new(AtomicI64::new(now_ms))) }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clock")]
+    pub fn now_ms(&self) -> i64 {
+        match &self.manual {
+            Some(hands) => hands.load(Ordering::Relaxed),
+            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64),
+        }
+    }
+
+    /// Whole seconds since the Unix epoch, as a JWT counts them.
+    pub fn now_s(&self) -> i64 {
+        self.now_ms().div_euclid(1000)
+    }
+
+    /// Moves a manual clock; the system's clock moves by itself.
+    pub fn advance_ms(&self, by: i64) {
+        if let Some(hands) = &self.manual {
+            hands.fetch_add(by, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A time on the wire: RFC 3339, UTC, milliseconds, `Z`.
+pub fn rfc3339(ms: i64) -> String {
+    let timestamp = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{timestamp:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds_and_z() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(1_758_709_800_120), "2025-09-24T10:30:00.120Z");
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand() {
+        let clock = Clock::manual(1_500);
+        clock.advance_ms(600);
+        assert_eq!((clock.now_ms(), clock.now_s()), (2_100, 2));
+    }
+}

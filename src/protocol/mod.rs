@@ -1,0 +1,21 @@
+//! What is said on the wire: client frames, server frames, topics, close codes. No I/O, and no
+//! knowledge of who is connected or what is stored.
+
+pub mod client;
+pub mod close;
+pub mod fields;
+pub mod objects;
+pub mod server;
+pub mod time;
+
+pub use close::Close;
+pub use objects::{Attachment, Message, Notification, Person, Reaction, ReplyTo, Role};
+pub use server::{Event, Frame};
+pub use time::Time;
+
+/// What has one log of durable events: a conversation, or a user's notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    Conversation(i64),
+    User(i64),
+}

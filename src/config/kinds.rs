@@ -301,3 +301,153 @@ fn reactions(text: &str) -> Result<Reactions, String> {
         None => Ok(Reactions::Named(named)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, ms) in [
+            ("0s", 0),
+            ("1ms", 1),
+            ("500ms", 500),
+            ("25s", 25_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("7 d", 604_800_000),
+            ("36500d", 3_153_600_000_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in
+            ["", "s", "25", "-1s", "+1s", "1.5s", "1s ", " 1s", "1w", "1S", "1h30m", "36501d", "99999999999999999999s"]
+        {
+            assert!(duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit_of_thousands_or_of_1024() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("2048", 2048),
+            ("2048B", 2048),
+            ("1kB", 1_000),
+            ("64KiB", 65_536),
+            ("1MiB", 1 << 20),
+            ("25 MB", 25_000_000),
+            ("1GiB", 1 << 30),
+            ("9007199254740991", (1 << 53) - 1),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "0KiB", "-1", "1.5MiB", "1k", "1Mb", "9007199254740992", "9007199254740992GiB", "KiB"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_from_one_to_a_thousand_million() {
+        assert_eq!((count("1"), count("1000000000")), (Ok(1), Ok(1_000_000_000)));
+        for text in ["0", "1000000001", "-1", "1.5", "1k", "", "off"] {
+            assert!(count(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn off_is_refused_with_its_reason_where_something_would_have_no_end() {
+        for result in [
+            (TYPING_EXPIRY.parse)("off").map(drop),
+            (LINK_LIFETIME.parse)("off").map(drop),
+            (OUTBOX_SIZE.parse)("off").map(drop),
+            (OUTBOX_COUNT.parse)("off").map(drop),
+        ] {
+            assert!(result.is_err_and(|reason| reason.starts_with("is not possible here, because")));
+        }
+        assert_eq!((DURATION_OR_OFF.parse)("off"), Ok(None));
+        assert_eq!((DURATION_OFF_IS_ZERO.parse)("off"), Ok(Duration::ZERO));
+        assert_eq!((COUNT_OR_OFF.parse)("off"), Ok(None));
+    }
+
+    #[test]
+    fn frames_hold_at_least_one_kib() {
+        assert_eq!((FRAME_SIZE_OR_OFF.parse)("1KiB"), Ok(Some(1024)));
+        assert!((FRAME_SIZE_OR_OFF.parse)("1023").is_err());
+    }
+
+    #[test]
+    fn origins_become_what_a_browser_sends() {
+        for (text, sent) in [
+            ("*", "*"),
+            ("https://Example.COM", "https://example.com"),
+            ("https://example.com/", "https://example.com"),
+            ("https://example.com:443", "https://example.com"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(sent), "{text}");
+        }
+        for text in ["example.com", "localhost:3000", "https://", "https://a/b", "https://a?b", "https://u@a", "null"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_public_url_keeps_its_path_and_loses_the_slash_at_its_end() {
+        let url = public_url("https://Chat.Example:8443/realtime/").expect("valid");
+        assert_eq!((url.as_str(), url.host()), ("https://chat.example:8443/realtime", "chat.example"));
+        assert_eq!(public_url("http://[::1]:8000").expect("valid").host(), "[::1]");
+        for text in ["chat.example", "ws://chat.example", "https://", "https://a?b", "https://a#b", "https://u:p@a"] {
+            assert!(public_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn single_addresses_are_networks_of_one() {
+        let networks = (NETWORKS.parse)("10.1.2.3/8, 192.0.2.1 ,2001:db8::/32,::1").expect("valid");
+        let shown: Vec<String> = networks.iter().map(IpNet::to_string).collect();
+        assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "::1/128"]);
+        assert!((NETWORKS.parse)("10.0.0.0/8,proxy").is_err_and(|problem| problem.contains("`proxy`")));
+    }
+
+    #[test]
+    fn databases_are_sqlite_or_postgres() {
+        for text in ["sqlite://x.db", "sqlite:///var/x.db", "postgres://u:p@h/d", "postgresql://h/d"] {
+            assert!(database_url(text).is_ok(), "{text}");
+        }
+        for text in ["sqlite://", "sqlite:x.db", "mysql://h/d", "x.db"] {
+            assert!(database_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_may_have_a_prefix() {
+        let store = |bucket: &str, prefix: &str| AttachmentStore::S3 { bucket: bucket.into(), prefix: prefix.into() };
+        assert_eq!(attachment_store("s3://b"), Ok(store("b", "")));
+        assert_eq!(attachment_store("s3://b/a/b/"), Ok(store("b", "a/b")));
+        assert_eq!(attachment_store("data-dir"), Ok(AttachmentStore::DataDir));
+        assert!(attachment_store("s3://").is_err() && attachment_store("s3:///a").is_err());
+    }
+
+    #[test]
+    fn content_types_match_whole_or_by_their_beginning() {
+        let types = (ATTACHMENT_TYPES.parse)("image/*, application/PDF").expect("valid");
+        assert!(types.allow("image/png") && types.allow("application/pdf") && types.allow("Image/WebP"));
+        assert!(!types.allow("imagery/png") && !types.allow("application/pdfx") && !types.allow("im"));
+        for text in ["", "png", "image/", "/png", "*/*", "a b/c"] {
+            assert!((ATTACHMENT_TYPES.parse)(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn reactions_are_pairs_or_any() {
+        let thumb = NamedReaction { name: "like".into(), emoji: "👍".into() };
+        assert_eq!(reactions("like=👍"), Ok(Reactions::Named(vec![thumb])));
+        assert_eq!(reactions("*"), Ok(Reactions::Any));
+        for text in ["", "like", "=👍", "like=", "like=👍,like=❤️"] {
+            assert!(reactions(text).is_err(), "{text}");
+        }
+    }
+}

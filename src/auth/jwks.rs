@@ -235,3 +235,6 @@ fn read_key(jwk: Jwk) -> Option<SetKey> {
     let key = DecodingKey::from_jwk(&jwk).ok()?;
     Some(SetKey { kid: jwk.common.key_id, algorithm, key: PublicKey { key_type, key } })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,17 @@
 //! Public keys: of which type they are, which algorithms that suits, and how PEM files are read.
 
 use anyhow::{Context, bail, ensure};
-use aws_lc_rs::signature::{self, ParsedPublicKey, VerificationAlgorithm};
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{self, ParsedPublicKey};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
 use super::token::SignedToken;
 
 /// What the configuration may name.
 pub(super) const SUPPORTED_NAMES: &str = "HS256, HS384, HS512, RS256, RS384, RS512, ES256, ES384, EdDSA";
+
+/// The moduli of RSA keys, in bytes, with which signatures are checked.
+const RSA_BYTES: std::ops::RangeInclusive<usize> = 2048 / 8..=8192 / 8;
 
 /// The types of public keys, as far as algorithms tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +70,13 @@ impl KeyType {
         }
     }
 
-    fn verification(self) -> &'static dyn VerificationAlgorithm {
+    /// Whether the bytes are a key of this type, and one that its signatures can be checked with.
+    fn is_type_of(self, bytes: &[u8]) -> bool {
         match self {
-            Self::Rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
-            Self::P256 => &signature::ECDSA_P256_SHA256_FIXED,
-            Self::P384 => &signature::ECDSA_P384_SHA384_FIXED,
-            Self::Ed25519 => &signature::ED25519,
+            Self::Rsa => rsa::PublicKey::from_der(bytes).is_ok_and(|key| RSA_BYTES.contains(&key.modulus_len())),
+            Self::P256 => ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, bytes).is_ok(),
+            Self::P384 => ParsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, bytes).is_ok(),
+            Self::Ed25519 => ParsedPublicKey::new(&signature::ED25519, bytes).is_ok(),
         }
     }
 }
@@ -127,6 +132,6 @@ fn read_block(block: &str) -> Option<PublicKey> {
     let key_type = KeyType::ALL
         .into_iter()
         .filter(|key_type| key_type.family() == key.family())
-        .find(|key_type| ParsedPublicKey::new(key_type.verification(), bytes).is_ok())?;
+        .find(|key_type| key_type.is_type_of(bytes))?;
     Some(PublicKey { key_type, key })
 }

@@ -1,6 +1,7 @@
 //! Where the bytes of attachments are kept: a local folder or an S3 bucket. The only place that knows object_store.
 //! Keys are drawn at random; nothing that a user typed ever becomes one.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ pub fn new_key() -> String {
 }
 
 /// The store of files. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
     part_bytes: usize,
@@ -127,6 +128,13 @@ impl FileStore {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl fmt::Debug for FileStore {
+    /// Without the settings of the store, which hold its credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileStore({})", self.objects)
     }
 }
 

@@ -1,1 +1,3 @@
 //! The integration tests: one binary, a file per noun, over real sockets.
+
+mod tidy;

@@ -24,7 +24,7 @@ cargo deny --locked --log-level error check --hide-inclusion-graph licenses bans
 
 say "shell scripts"
 if command -v shellcheck >/dev/null; then
-    shellcheck --external-sources .ci/run scripts/*.sh
+    shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/*.sh
 else
     echo "NOT CHECKED: shellcheck is not installed"
 fi

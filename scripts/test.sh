@@ -51,7 +51,7 @@ cargo test --locked --no-fail-fast -- "$@" || failed+=("the Rust tests")
 
 say "browser tests"
 export TEST_TIDINGS="${CARGO_TARGET_DIR:-$root/target}/debug/tidings"
-node --test tests/browser/ || failed+=("the browser tests")
+node --test tests/browser/*.test.mjs || failed+=("the browser tests")
 
 if ((${#failed[@]})); then
     fail "" "FAILED: ${failed[*]}"

@@ -6,6 +6,8 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod ids;
+pub mod protocol;
+pub mod store;
 
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]

@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# What the scripts share. Sourced, never run.
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/tidings"
+
+say() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+# The folder with initdb and pg_ctl of the newest PostgreSQL on this machine, or nothing.
+postgres_bin() {
+    local folder
+    for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin | sort -rV) \
+        "$(dirname "$(command -v initdb 2>/dev/null)")"; do
+        if [[ -x $folder/initdb && -x $folder/pg_ctl ]]; then
+            echo "$folder"
+            return
+        fi
+    done
+}
+
+# The browser the tests drive: TEST_CHROMIUM, or the first of the usual names, or nothing.
+chromium() {
+    local name
+    for name in "${TEST_CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable; do
+        if [[ -n $name ]] && command -v "$name"; then
+            return
+        fi
+    done
+}
+
+# The environment's folder is named by what is installed in it, so that a change of requirements makes a new one.
+python_environment() {
+    echo "$cache/python-$(sha256sum "$root/tests/python/requirements.txt" | cut -c1-16)"
+}

@@ -1,0 +1,251 @@
+//! What is kept: the only SQL. SQLite with one writer and a pool of readers, or PostgreSQL; the same
+//! statements on both. Knows nothing of sockets, HTTP or who is connected.
+
+pub mod commit;
+pub mod conversations;
+pub mod events;
+mod links;
+pub mod messages;
+pub mod notifications;
+pub mod search;
+pub(crate) mod sql;
+pub mod users;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+use crate::clock::Clock;
+use crate::error::Error;
+pub use links::Links;
+use sql::{Conn, fetch_one};
+
+/// A fault of the database. Told to clients as `unavailable`: nothing was stored.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Fault(#[from] pub sqlx::Error);
+
+impl From<Fault> for Error {
+    /// The one place where a database's fault is logged. Its texts name tables and columns, not values.
+    fn from(fault: Fault) -> Self {
+        tracing::warn!(error = %fault.0, "the store failed");
+        Self::unavailable()
+    }
+}
+
+impl Fault {
+    /// Whether the database itself refused a statement, as against being out of reach.
+    pub fn is_refusal(&self) -> bool {
+        matches!(&self.0, sqlx::Error::Database(error) if !is_not_writable(error.as_ref()))
+            || matches!(&self.0, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
+    }
+}
+
+type Found<T> = Result<T, Fault>;
+
+/// The database and what rendering its rows needs.
+#[derive(Clone)]
+pub struct Store {
+    db: Db,
+    clock: Clock,
+    links: Arc<Links>,
+}
+
+#[derive(Clone)]
+enum Db {
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Postgres { pool: PgPool, doubt: Arc<AtomicBool> },
+}
+
+/// A connection for reading.
+pub struct Reader(Held);
+
+enum Held {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Reader {
+    fn conn(&mut self) -> Conn<'_> {
+        match &mut self.0 {
+            Held::Sqlite(conn) => Conn::Sqlite(conn),
+            Held::Postgres(conn) => Conn::Postgres(conn),
+        }
+    }
+}
+
+/// A transaction that writes; dropped without [`Tx::commit`] it leaves nothing.
+pub struct Tx(Open);
+
+enum Open {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    fn conn(&mut self) -> Conn<'_> {
+        match &mut self.0 {
+            Open::Sqlite(tx) => Conn::Sqlite(tx),
+            Open::Postgres(tx) => Conn::Postgres(tx),
+        }
+    }
+
+    async fn commit(self) -> Found<()> {
+        match self.0 {
+            Open::Sqlite(tx) => tx.commit().await?,
+            Open::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+/// How long a command waits for a connection before it is answered with `unavailable`.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Most connections to PostgreSQL, and most readers of SQLite.
+const CONNECTIONS_MAX: u32 = 16;
+const READERS_MAX: u32 = 8;
+
+impl Store {
+    /// Connects. An embedded database's folder and file are made when they are missing.
+    pub async fn open(url: &str, clock: Clock, links: Arc<Links>) -> anyhow::Result<Self> {
+        let db = if url.starts_with("sqlite:") { open_sqlite(url).await? } else { open_postgres(url).await? };
+        Ok(Self { db, clock, links })
+    }
+
+    /// Brings the tables up to this version.
+    pub async fn migrate(&self) -> anyhow::Result<()> {
+        match &self.db {
+            Db::Sqlite { writer, .. } => sqlx::migrate!("migrations/sqlite").run(writer).await?,
+            Db::Postgres { pool, .. } => sqlx::migrate!("migrations/postgres").run(pool).await?,
+        }
+        Ok(())
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Found<()> {
+        let mut reader = self.reader().await?;
+        let _: (i64,) = fetch_one!(&mut reader.conn(), (i64,), "SELECT CAST(1 AS BIGINT)")?;
+        Ok(())
+    }
+
+    /// Waits for the connections to close, so that everything is on disk.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Db::Postgres { pool, .. } => pool.close().await,
+        }
+    }
+
+    /// How many committers may work side by side.
+    pub fn committers(&self) -> usize {
+        match &self.db {
+            Db::Sqlite { .. } => 1,
+            Db::Postgres { .. } => 4,
+        }
+    }
+
+    async fn reader(&self) -> Found<Reader> {
+        Ok(Reader(match &self.db {
+            Db::Sqlite { readers, .. } => Held::Sqlite(readers.acquire().await?),
+            Db::Postgres { pool, .. } => Held::Postgres(pool.acquire().await?),
+        }))
+    }
+
+    async fn begin(&self) -> Found<Tx> {
+        Ok(Tx(match &self.db {
+            Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Db::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
+        }))
+    }
+
+    /// Takes note of a fault: after one that says the session can't write, connections are looked at
+    /// before they are used again, or a failed-over server's old sessions would be kept for days.
+    fn note(&self, fault: &Fault) {
+        if let (Db::Postgres { doubt, .. }, sqlx::Error::Database(error)) = (&self.db, &fault.0)
+            && is_not_writable(error.as_ref())
+        {
+            doubt.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_not_writable(error: &dyn sqlx::error::DatabaseError) -> bool {
+    // 25006: read-only transaction; 57P01 to 57P03: shutting down or starting; 53: out of resources.
+    error.code().is_some_and(|code| code == "25006" || code.starts_with("57P0") || code.starts_with("53"))
+        || is_sqlite_out_of_room(error)
+}
+
+/// SQLite's full disk (13), read-only file (8), I/O error (10) and lock (5): faults of the place, not of the statement.
+fn is_sqlite_out_of_room(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code().and_then(|code| code.parse::<i64>().ok());
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
+        && code.is_some_and(|code| matches!(code & 0xff, 5 | 8 | 10 | 13))
+}
+
+async fn open_sqlite(url: &str) -> anyhow::Result<Db> {
+    let options = SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("journal_size_limit", "67108864")
+        .pragma("cache_size", "-16384")
+        .statement_cache_capacity(256)
+        .disable_statement_logging();
+    if let Some(folder) = options.get_filename().parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| anyhow::anyhow!("can't make the database's folder {}: {error}", folder.display()))?;
+    }
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(options.clone())
+        .await
+        .map_err(|error| anyhow::anyhow!("can't open the database {}: {error}", options.get_filename().display()))?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS_MAX)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_lifetime(None)
+        .connect_lazy_with(options.read_only(true));
+    Ok(Db::Sqlite { writer, readers })
+}
+
+async fn open_postgres(url: &str) -> anyhow::Result<Db> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| anyhow::anyhow!("the database URL is not one of PostgreSQL: {error}"))?
+        .application_name("tidings")
+        .options([("statement_timeout", "30s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "60s")])
+        .statement_cache_capacity(256)
+        .disable_statement_logging();
+    let doubt = Arc::new(AtomicBool::new(false));
+    let in_doubt = doubt.clone();
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .before_acquire(move |conn, _| {
+            let in_doubt = in_doubt.clone();
+            Box::pin(async move {
+                if !in_doubt.load(Ordering::Relaxed) {
+                    return Ok(true);
+                }
+                let (read_only,): (String,) = sqlx::query_as("SHOW transaction_read_only").fetch_one(&mut *conn).await?;
+                Ok(read_only == "off" && conn.ping().await.is_ok())
+            })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| anyhow::anyhow!("can't reach PostgreSQL: {error}"))?;
+    Ok(Db::Postgres { pool, doubt })
+}

@@ -1,0 +1,36 @@
+//! What the tests speak in: a real server process, clients on real sockets, tokens made without the code under test.
+//! Knows the wire contract only; nothing here looks inside the server.
+#![allow(dead_code, reason = "a vocabulary: a word stays when the last test that used it goes")]
+
+pub mod client;
+pub mod process;
+pub mod rest;
+pub mod server;
+pub mod store;
+pub mod token;
+
+pub use rest::Caller;
+pub use server::TestServer;
+pub use store::Store;
+
+use std::time::Duration;
+
+/// How long an answer may take before a test gives up on it; long, because it is only waited out on failure.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Makes two tests of each function named, `sqlite::…` and `postgres::…`; each takes the [`Store`] to run on.
+macro_rules! both_stores {
+    ($($(#[$attribute:meta])* $scenario:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] $(#[$attribute])* async fn $scenario() {
+                super::$scenario($crate::support::Store::Sqlite).await
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test] $(#[$attribute])* async fn $scenario() {
+                super::$scenario($crate::support::Store::Postgres).await
+            })+
+        }
+    };
+}
+pub(crate) use both_stores;

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod hub;
 pub mod ids;
 pub mod protocol;
 pub mod store;

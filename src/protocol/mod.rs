@@ -10,7 +10,7 @@ pub mod time;
 
 pub use close::Close;
 pub use objects::{Attachment, Message, Notification, Person, Reaction, ReplyTo, Role};
-pub use server::{Event, Frame};
+pub use server::{About, Event, Frame};
 pub use time::Time;
 
 /// What has one log of durable events: a conversation, or a user's notifications.

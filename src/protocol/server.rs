@@ -86,6 +86,14 @@ pub enum Event {
     },
 }
 
+/// The message that an event is about, for those who decide who sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    pub message_id: i64,
+    pub sender_id: i64,
+    pub reply_to_id: Option<i64>,
+}
+
 /// Whether somebody is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -255,7 +263,8 @@ mod tests {
     #[test]
     fn the_issuers_copy_is_the_same_frame_with_the_client_id() {
         let event = Event::UserStatus { user_id: 4, status: Presence::Online, last_seen: None };
-        let frame = Frame { event: &event, conversation_id: Some(7), event_id: None, unchanged: false, client_id: None };
+        let frame =
+            Frame { event: &event, conversation_id: Some(7), event_id: None, unchanged: false, client_id: None };
         let bytes = encode(&frame);
         assert_eq!(
             bytes.as_ref(),

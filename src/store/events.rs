@@ -11,7 +11,7 @@ use super::users::find_people;
 use super::{Found, Store};
 use crate::protocol::objects::Notification;
 use crate::protocol::server::{ConversationTitle, WhichNotifications};
-use crate::protocol::{Event, Person, Reaction, Role, Time, Topic};
+use crate::protocol::{About, Event, Person, Reaction, Role, Time, Topic};
 
 /// An event, and what decides who sees it.
 #[derive(Clone, Debug)]
@@ -25,18 +25,15 @@ pub struct Told {
     pub client_id: Option<(i64, String)>,
 }
 
-/// The message that an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct About {
-    pub message_id: i64,
-    pub sender_id: i64,
-    pub reply_to_id: Option<i64>,
-}
-
-impl About {
-    pub fn of(message: &StoredMessage) -> Self {
-        let message = &message.message;
-        Self { message_id: message.id, sender_id: message.sender.id, reply_to_id: message.reply_to.as_ref().map(|reply| reply.id) }
+impl StoredMessage {
+    /// What an event about this message must tell of it.
+    pub fn about(&self) -> About {
+        let message = &self.message;
+        About {
+            message_id: message.id,
+            sender_id: message.sender.id,
+            reply_to_id: message.reply_to.as_ref().map(|reply| reply.id),
+        }
     }
 }
 
@@ -92,8 +89,10 @@ impl Store {
     /// Where the logs of many topics end. Topics that are gone are left out.
     pub async fn last_event_ids(&self, topics: &[Topic]) -> Found<HashMap<Topic, i64>> {
         let mut found = HashMap::new();
-        let conversations: Vec<i64> =
-            topics.iter().filter_map(|topic| if let Topic::Conversation(id) = topic { Some(*id) } else { None }).collect();
+        let conversations: Vec<i64> = topics
+            .iter()
+            .filter_map(|topic| if let Topic::Conversation(id) = topic { Some(*id) } else { None })
+            .collect();
         let users: Vec<i64> =
             topics.iter().filter_map(|topic| if let Topic::User(id) = topic { Some(*id) } else { None }).collect();
         let mut reader = self.reader().await?;
@@ -145,7 +144,12 @@ impl Store {
         Ok(LogPage { events, up_to, last_event_id, is_gone })
     }
 
-    async fn render_conversation(&self, conn: &mut Conn<'_>, id: i64, rows: Vec<Row>) -> Result<Vec<Told>, sqlx::Error> {
+    async fn render_conversation(
+        &self,
+        conn: &mut Conn<'_>,
+        id: i64,
+        rows: Vec<Row>,
+    ) -> Result<Vec<Told>, sqlx::Error> {
         let mut message_ids = HashSet::new();
         let mut people = HashSet::new();
         for row in &rows {
@@ -227,7 +231,7 @@ impl Today {
         Some(Told {
             event_id: Some(row.event_id),
             event,
-            about: stored.map(About::of),
+            about: stored.map(StoredMessage::about),
             client_id: stored
                 .filter(|_| is_message)
                 .and_then(|stored| Some((stored.message.sender.id, stored.client_id.clone()?))),

@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::{Change, Outcome, no_message};
 use crate::error::{Error, Result};
-use crate::protocol::{Event, Person, Reaction, Time};
-use crate::store::events::{About, Told};
+use crate::protocol::{About, Event, Person, Reaction, Time};
+use crate::store::events::Told;
 use crate::store::messages::StoredMessage;
 use crate::store::search::{insert_words, remove_words, words};
 use crate::store::sql::{Conn, execute, fetch_optional};
@@ -53,7 +53,7 @@ impl Context<'_> {
         let id = stored.message.id;
         if stored.message.content == text {
             let event_id = None;
-            let about = Some(About::of(&stored));
+            let about = Some(stored.about());
             let event = Event::MessageEdited { message: Box::new(stored.message) };
             return Ok(Ok(Outcome::Unchanged(Told { event_id, event, about, client_id: None })));
         }
@@ -70,7 +70,7 @@ impl Context<'_> {
         insert_words(conn, &[(id, &words(text))]).await?;
         stored.message.content = text.to_owned();
         stored.message.edited_at = Some(Time(self.now));
-        let about = About::of(&stored);
+        let about = stored.about();
         let event = Event::MessageEdited { message: Box::new(stored.message) };
         Ok(Ok(self.told(stored.conversation_id, event, actor, about, None)))
     }
@@ -81,7 +81,7 @@ impl Context<'_> {
         }
         let id = stored.message.id;
         let deleted = |at| Event::MessageDeleted { message_id: id, deleted_by: actor.clone(), deleted_at: Time(at) };
-        let about = About::of(&stored);
+        let about = stored.about();
         if stored.message.is_deleted {
             let at: Option<(Option<i64>,)> =
                 fetch_optional!(conn, (Option<i64>,), "SELECT deleted_at FROM messages WHERE id = $1", id)?;
@@ -105,7 +105,7 @@ impl Context<'_> {
             return Ok(Err(no_message()));
         }
         let id = stored.message.id;
-        let about = About::of(&stored);
+        let about = stored.about();
         let own = stored.message.reactions.iter().find(|reaction| reaction.user.id == actor.id);
         if let Some(own) = own.filter(|own| own.reaction == name) {
             let event = Event::ReactionAdded { message_id: id, reaction: own.clone() };
@@ -143,7 +143,7 @@ impl Context<'_> {
             return Ok(Err(no_message()));
         }
         let id = stored.message.id;
-        let about = About::of(&stored);
+        let about = stored.about();
         let own = stored.message.reactions.iter().find(|own| own.user.id == actor.id && own.reaction == name);
         let Some(own) = own else {
             let reaction = Reaction { reaction: name.to_owned(), emoji: emoji.to_owned(), user: actor.clone() };

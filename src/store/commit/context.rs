@@ -6,7 +6,7 @@ use super::{Actor, Change, Command, EventRow, Known, KnownIds, Outcome, Use, no_
 use crate::error::Result;
 use crate::protocol::{Event, Person, Role, Time};
 use crate::store::Store;
-use crate::store::events::{About, Told};
+use crate::store::events::Told;
 use crate::store::messages::{AttachmentRow, StoredMessage};
 use crate::store::sql::{Conn, execute, fetch_all, insert_rows, list, padded, rows, safe};
 
@@ -198,7 +198,7 @@ impl<'a> Context<'a> {
         let Some(stored) = self.store.load_messages(conn, &[subject_id]).await?.remove(&subject_id) else {
             return Ok(Err(super::no_message()));
         };
-        let about = Some(About::of(&stored));
+        let about = Some(stored.about());
         let event = match known.kind.as_str() {
             "chat_message" => Some(Event::ChatMessage { message: Box::new(stored.message) }),
             "message_edited" => Some(Event::MessageEdited { message: Box::new(stored.message) }),
@@ -257,11 +257,6 @@ impl<'a> Context<'a> {
         };
         self.known.insert(used.clone(), known.clone());
         self.first_uses.push((used, known));
-    }
-
-    /// Marks a conversation as one whose row must be written.
-    pub(super) fn touch(&mut self, conversation_id: i64) {
-        self.changed.insert(conversation_id);
     }
 
     /// Writes all that the batch has gathered.

@@ -1,0 +1,100 @@
+//! Who is connected to this server, with all their sockets, and who is there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::time::Instant;
+
+use super::outbox::Outbox;
+
+/// All users with a socket here, and those whose last socket has just gone.
+#[derive(Default)]
+pub struct People {
+    users: RwLock<HashMap<i64, Entry>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    outboxes: Vec<Arc<Outbox>>,
+    /// Since when the user has no socket.
+    gone_at: Option<Instant>,
+}
+
+/// What a new connection means for its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The user was not there before.
+    CameOnline,
+    AlreadyOnline,
+    /// The user has as many connections as are allowed.
+    Refused,
+}
+
+impl People {
+    /// Takes a connection in, unless its user has too many.
+    pub fn enter(&self, outbox: &Arc<Outbox>, connections_max: Option<u64>) -> Arrival {
+        let mut users = self.users.write();
+        let entry = users.entry(outbox.user_id).or_default();
+        if connections_max.is_some_and(|most| entry.outboxes.len() as u64 >= most) {
+            return Arrival::Refused;
+        }
+        let is_new = entry.outboxes.is_empty() && entry.gone_at.is_none();
+        entry.outboxes.push(outbox.clone());
+        entry.gone_at = None;
+        if is_new { Arrival::CameOnline } else { Arrival::AlreadyOnline }
+    }
+
+    /// Lets a connection go. Whether it was its user's last one here.
+    pub fn leave(&self, outbox: &Outbox) -> bool {
+        let mut users = self.users.write();
+        let Some(entry) = users.get_mut(&outbox.user_id) else { return false };
+        entry.outboxes.retain(|other| other.id != outbox.id);
+        if entry.outboxes.is_empty() && entry.gone_at.is_none() {
+            entry.gone_at = Some(Instant::now());
+            return true;
+        }
+        false
+    }
+
+    /// Forgets a user who has had no socket since before the time of grace. Whether that was so.
+    pub fn forget_if_gone(&self, user_id: i64, grace: std::time::Duration) -> bool {
+        let mut users = self.users.write();
+        let is_gone =
+            users.get(&user_id).and_then(|entry| entry.gone_at).is_some_and(|gone_at| gone_at.elapsed() >= grace);
+        if is_gone {
+            users.remove(&user_id);
+        }
+        is_gone
+    }
+
+    pub fn is_online(&self, user_id: i64) -> bool {
+        self.users.read().contains_key(&user_id)
+    }
+
+    /// Whether the user has a socket here right now.
+    pub fn is_connected(&self, user_id: i64) -> bool {
+        self.users.read().get(&user_id).is_some_and(|entry| !entry.outboxes.is_empty())
+    }
+
+    /// Everybody who is there.
+    pub fn online(&self) -> Vec<i64> {
+        self.users.read().keys().copied().collect()
+    }
+
+    /// How many sockets and how many people are here.
+    pub fn count(&self) -> (usize, usize) {
+        let users = self.users.read();
+        (users.values().map(|entry| entry.outboxes.len()).sum(), users.len())
+    }
+
+    /// A user's connections.
+    pub fn connections_of(&self, user_id: i64) -> Vec<Arc<Outbox>> {
+        self.users.read().get(&user_id).map(|entry| entry.outboxes.clone()).unwrap_or_default()
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> Vec<Arc<Outbox>> {
+        self.users.read().values().flat_map(|entry| entry.outboxes.iter().cloned()).collect()
+    }
+}

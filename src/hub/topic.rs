@@ -1,0 +1,388 @@
+//! One topic: who listens to it here, how far its log has been delivered, who is typing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Hub;
+use super::deadlines::Due;
+use super::outbox::{Class, Item, Outbox};
+use crate::protocol::server::with_client_id;
+use crate::protocol::{About, Topic};
+
+/// Most deliveries of a topic that wait for a gap before them; what is beyond is read from the store.
+const PARKED_MAX: usize = 256;
+
+/// An event on its way to all who listen to a topic.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its place in the log; none for states and for what is not kept.
+    pub event_id: Option<i64>,
+    /// The encoded frame, shared by all.
+    pub frame: Bytes,
+    pub class: Class,
+    /// Whether guide-only sockets pass over it.
+    pub is_opt_in: bool,
+    /// Whether it is a new message, which ends its sender's typing and raises notifications.
+    pub is_message: bool,
+    /// The message it is about; who has cleared that does not see it.
+    pub about: Option<About>,
+    /// The frame for readers who have cleared the message that this one replies to.
+    pub hidden_reply: Option<Bytes>,
+    pub except_user: Option<i64>,
+    pub only_user: Option<i64>,
+    /// Whose command this answers.
+    pub issuer: Option<Issuer>,
+}
+
+/// The connection that issued a command, and under which name.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    pub connection_id: u64,
+    pub client_id: Option<String>,
+}
+
+impl Delivery {
+    /// A frame that goes to everybody and is kept.
+    pub fn new(frame: Bytes) -> Self {
+        Self {
+            event_id: None,
+            frame,
+            class: Class::Kept,
+            is_opt_in: false,
+            is_message: false,
+            about: None,
+            hidden_reply: None,
+            except_user: None,
+            only_user: None,
+            issuer: None,
+        }
+    }
+}
+
+/// What came of a delivery.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// Whether the issuer's own socket got its copy.
+    pub issuer_told: bool,
+    /// Whether events before this one are missing here.
+    pub has_gap: bool,
+    /// The users with a chat socket on the conversation, in order; only for new messages.
+    pub present: Option<Arc<[i64]>>,
+}
+
+/// How a socket listens to a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A chat socket: its user is there, and needs no notification.
+    Attending,
+    /// A user socket, or a notifications socket.
+    Following,
+}
+
+struct Listener {
+    outbox: Arc<Outbox>,
+    kind: Kind,
+    /// The last place in the log that the socket has been shown or has passed over.
+    shown: i64,
+    cleared_up_to: i64,
+}
+
+struct Typist {
+    user_id: i64,
+    until: Instant,
+    started: Bytes,
+    ended: Bytes,
+}
+
+/// A topic with its listeners.
+pub struct Room {
+    pub topic: Topic,
+    state: Mutex<State>,
+}
+
+struct State {
+    interest: usize,
+    /// The last event delivered here; none until the first listener or event tells.
+    last_event_id: Option<i64>,
+    delivered_at: Instant,
+    listeners: Vec<Listener>,
+    parked: BTreeMap<i64, Delivery>,
+    typists: Vec<Typist>,
+    present: Option<Arc<[i64]>>,
+}
+
+impl Room {
+    pub(super) fn new(topic: Topic) -> Self {
+        let state = State {
+            interest: 0,
+            last_event_id: None,
+            delivered_at: Instant::now(),
+            listeners: Vec::new(),
+            parked: BTreeMap::new(),
+            typists: Vec::new(),
+            present: None,
+        };
+        Self { topic, state: Mutex::new(state) }
+    }
+
+    pub(super) fn take_interest(&self) {
+        self.state.lock().interest += 1;
+    }
+
+    /// Whether nobody is interested any more.
+    pub(super) fn lose_interest(&self) -> bool {
+        let mut state = self.state.lock();
+        state.interest -= 1;
+        state.interest == 0
+    }
+
+    /// The topic's position, where nothing has been delivered since then.
+    pub(super) fn idle_position(&self, since: Instant) -> Option<i64> {
+        let state = self.state.lock();
+        state.last_event_id.filter(|_| state.delivered_at <= since)
+    }
+
+    /// How far the topic's log has been delivered here.
+    pub fn last_event_id(&self) -> Option<i64> {
+        self.state.lock().last_event_id
+    }
+
+    /// Delivers an event in its turn: the next one at once, one that was seen not again, one that is
+    /// ahead after those before it.
+    pub(super) fn deliver(&self, delivery: Delivery) -> Delivered {
+        let mut state = self.state.lock();
+        let Some(event_id) = delivery.event_id else { return state.tell(self.topic, &delivery) };
+        if let Some(last) = state.last_event_id {
+            if event_id <= last {
+                return Delivered::default();
+            }
+            if event_id > last + 1 {
+                if state.parked.len() < PARKED_MAX {
+                    state.parked.insert(event_id, delivery);
+                }
+                return Delivered { has_gap: true, ..Delivered::default() };
+            }
+        }
+        let mut delivered = state.tell(self.topic, &delivery);
+        let mut last = event_id;
+        state.last_event_id = Some(last);
+        state.delivered_at = Instant::now();
+        while let Some(next) = state.parked.remove(&(last + 1)) {
+            last += 1;
+            state.last_event_id = Some(last);
+            state.tell(self.topic, &next);
+        }
+        state.parked.retain(|id, _| *id > last);
+        delivered.has_gap = !state.parked.is_empty();
+        delivered
+    }
+
+    /// Notes that somebody types or stops. Tells the others only what changes.
+    pub fn set_typing(&self, hub: &Hub, user_id: i64, is_typing: bool, started: Bytes, ended: Bytes) {
+        let mut state = self.state.lock();
+        let known = state.typists.iter().position(|typist| typist.user_id == user_id);
+        match (known, is_typing) {
+            (None, false) => {}
+            (Some(index), false) => state.end_typing(self.topic, index),
+            (Some(index), true) => state.typists[index].until = Instant::now() + hub.typing_expiry,
+            (None, true) => {
+                let until = Instant::now() + hub.typing_expiry;
+                hub.deadlines.set(until, Due::TypingEnds { topic: self.topic, user_id });
+                state.tell(self.topic, &typing(user_id, started.clone()));
+                state.typists.push(Typist { user_id, until, started, ended });
+            }
+        }
+    }
+
+    /// Ends somebody's typing when its time has come; otherwise says when that will be.
+    pub fn expire_typing(&self, user_id: i64) -> Option<Instant> {
+        let mut state = self.state.lock();
+        let index = state.typists.iter().position(|typist| typist.user_id == user_id)?;
+        let until = state.typists[index].until;
+        if until > Instant::now() {
+            return Some(until);
+        }
+        state.end_typing(self.topic, index);
+        None
+    }
+
+    /// The frames that say who is typing now, for somebody who has just come.
+    pub fn typing_now(&self, except_user: i64) -> Vec<Bytes> {
+        let state = self.state.lock();
+        state
+            .typists
+            .iter()
+            .filter(|typist| typist.user_id != except_user)
+            .map(|typist| typist.started.clone())
+            .collect()
+    }
+
+    /// Hides what a user has cleared from that user's sockets here.
+    pub fn clear(&self, user_id: i64, cleared_up_to: i64) {
+        let mut state = self.state.lock();
+        for listener in state.listeners.iter_mut().filter(|listener| listener.outbox.user_id == user_id) {
+            listener.cleared_up_to = cleared_up_to;
+        }
+    }
+
+    /// The connections that listen here, of one user or of all.
+    pub fn connections(&self, user_id: Option<i64>, kind: Kind) -> Vec<Arc<Outbox>> {
+        let state = self.state.lock();
+        let wanted =
+            |listener: &&Listener| listener.kind == kind && user_id.is_none_or(|id| listener.outbox.user_id == id);
+        state.listeners.iter().filter(wanted).map(|listener| listener.outbox.clone()).collect()
+    }
+}
+
+fn typing(user_id: i64, frame: Bytes) -> Delivery {
+    Delivery { class: Class::Typing, except_user: Some(user_id), ..Delivery::new(frame) }
+}
+
+impl State {
+    /// Puts a frame into the outboxes of those it is for.
+    fn tell(&mut self, topic: Topic, delivery: &Delivery) -> Delivered {
+        let conversation_id = match topic {
+            Topic::Conversation(id) => Some(id),
+            Topic::User(_) => None,
+        };
+        let mut issuer_told = false;
+        for listener in &mut self.listeners {
+            if let Some(event_id) = delivery.event_id {
+                if event_id <= listener.shown {
+                    continue;
+                }
+                listener.shown = event_id;
+            }
+            let Some(frame) = listener.frame_of(delivery) else { continue };
+            let outbox = &listener.outbox;
+            let mark = match (conversation_id, delivery.about) {
+                (Some(id), Some(about)) if delivery.is_message && about.sender_id != outbox.user_id => {
+                    Some((id, about.message_id))
+                }
+                _ => None,
+            };
+            match &delivery.issuer {
+                Some(issuer) if issuer.connection_id == outbox.id => {
+                    issuer_told = true;
+                    let frame = match &issuer.client_id {
+                        Some(client_id) => with_client_id(frame, client_id),
+                        None => frame.clone(),
+                    };
+                    outbox.put(Item { frame, mark }, delivery.class, conversation_id);
+                }
+                _ => outbox.put(Item { frame: frame.clone(), mark }, delivery.class, conversation_id),
+            }
+        }
+        let mut present = None;
+        if delivery.is_message {
+            present = Some(self.present());
+            let sender_id = delivery.about.map(|about| about.sender_id);
+            if let Some(index) = self.typists.iter().position(|typist| Some(typist.user_id) == sender_id) {
+                self.end_typing(topic, index);
+            }
+        }
+        Delivered { issuer_told, has_gap: false, present }
+    }
+
+    fn end_typing(&mut self, topic: Topic, index: usize) {
+        let typist = self.typists.swap_remove(index);
+        self.tell(topic, &typing(typist.user_id, typist.ended));
+    }
+
+    fn present(&mut self) -> Arc<[i64]> {
+        let listeners = &self.listeners;
+        let fresh = || {
+            let attending = listeners.iter().filter(|listener| listener.kind == Kind::Attending);
+            let mut users: Vec<i64> = attending.map(|listener| listener.outbox.user_id).collect();
+            users.sort_unstable();
+            users.dedup();
+            users.into()
+        };
+        self.present.get_or_insert_with(fresh).clone()
+    }
+}
+
+impl Listener {
+    /// The frame that this listener gets of a delivery, if any.
+    fn frame_of<'a>(&self, delivery: &'a Delivery) -> Option<&'a Bytes> {
+        let user_id = self.outbox.user_id;
+        let is_issuer = delivery.issuer.as_ref().is_some_and(|issuer| issuer.connection_id == self.outbox.id);
+        if delivery.is_opt_in && !self.outbox.opted_in && !is_issuer
+            || delivery.except_user == Some(user_id)
+            || delivery.only_user.is_some_and(|only| only != user_id)
+        {
+            return None;
+        }
+        if let Some(about) = delivery.about
+            && self.cleared_up_to > 0
+        {
+            if about.message_id <= self.cleared_up_to {
+                return None;
+            }
+            if about.reply_to_id.is_some_and(|reply_to_id| reply_to_id <= self.cleared_up_to) {
+                return delivery.hidden_reply.as_ref().or(Some(&delivery.frame));
+            }
+        }
+        Some(&delivery.frame)
+    }
+}
+
+/// An interest in a topic, and once joined a place among its listeners; ends when dropped.
+pub struct Seat {
+    hub: Arc<Hub>,
+    room: Arc<Room>,
+    joined: Option<Arc<Outbox>>,
+}
+
+impl Seat {
+    pub(super) fn new(hub: Arc<Hub>, room: Arc<Room>) -> Self {
+        Self { hub, room, joined: None }
+    }
+
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Begins to listen after a position in the log. When the topic has moved on, says how far: what is
+    /// between must be read from the store first.
+    pub fn join(&mut self, outbox: &Arc<Outbox>, kind: Kind, position: i64, cleared_up_to: i64) -> Result<(), i64> {
+        let mut state = self.room.state.lock();
+        match state.last_event_id {
+            Some(last) if last > position => return Err(last),
+            Some(_) => {}
+            None => state.last_event_id = Some(position),
+        }
+        if self.joined.is_none() {
+            state.present = None;
+            state.listeners.push(Listener { outbox: outbox.clone(), kind, shown: position, cleared_up_to });
+            drop(state);
+            self.joined = Some(outbox.clone());
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        let Some(outbox) = self.joined.take() else { return };
+        let mut state = self.room.state.lock();
+        state.present = None;
+        if let Some(index) = state.listeners.iter().position(|listener| listener.outbox.id == outbox.id) {
+            state.listeners.swap_remove(index);
+        }
+        let is_last = !state.listeners.iter().any(|listener| listener.outbox.user_id == outbox.user_id);
+        let typist = state.typists.iter().position(|typist| typist.user_id == outbox.user_id);
+        if let (true, Some(index)) = (is_last, typist) {
+            state.end_typing(self.room.topic, index);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
+        self.hub.let_go(&self.room);
+    }
+}

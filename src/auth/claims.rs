@@ -87,7 +87,7 @@ fn present<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> 
 fn seconds(value: &Value) -> Option<i64> {
     let number = value.as_number()?;
     // A float beyond an i64 becomes the nearest one.
-    let seconds = number.as_i64().or_else(|| number.as_f64().map(|float| float.floor() as i64))?;
+    let seconds = number.as_i64().or_else(|| number.as_f64().map(|float| float as i64))?;
     Some(seconds.clamp(-TIME_END, TIME_END))
 }
 

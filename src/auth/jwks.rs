@@ -94,8 +94,8 @@ impl Jwks {
         self.refresh(Need::Set, before.attempts).await;
         let mut state = self.snapshot();
         let mut answer = state.answer(token);
-        // A set that has just been fetched for this token need not be fetched again for it.
-        if answer == Answer::UnknownKey && state.attempts == before.attempts {
+        if answer == Answer::UnknownKey {
+            // Does nothing where the set has just been fetched for this token.
             self.refresh(Need::Key, before.attempts).await;
             state = self.snapshot();
             answer = state.answer(token);
@@ -114,17 +114,11 @@ impl Jwks {
 
     /// Fetches the set if that is due and nobody has since the caller looked. A failure keeps the old set.
     async fn refresh(&self, need: Need, attempts_seen: u64) {
-        let state = self.snapshot();
-        let _turn = if need == Need::Key || state.keys.is_none() {
-            self.turn.lock().await
-        } else if !state.is_due(need, self.clock.now_ms()) {
+        // Nobody waits to renew an old set: it serves while the first one who found it old does that.
+        if need == Need::Set && !self.state.read().is_due(need, self.clock.now_ms()) {
             return;
-        } else if let Ok(turn) = self.turn.try_lock() {
-            turn
-        } else {
-            // An old set serves while somebody else renews it.
-            return;
-        };
+        }
+        let _turn = self.turn.lock().await;
         {
             let mut state = self.state.write();
             let now_ms = self.clock.now_ms();

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -19,8 +20,8 @@ enum Reply {
     Set(Vec<Value>),
     Raw(StatusCode, String),
     Redirect(String),
-    /// Answers with the set once the gate has a permit.
-    Gated(Arc<Semaphore>, Vec<Value>),
+    /// Answers with this body once the gate has a permit.
+    Gated(Arc<Semaphore>, String),
 }
 
 /// A platform's key server, and a clock.
@@ -73,14 +74,18 @@ impl Platform {
 
 async fn answer(reply: Reply) -> Response {
     match reply {
-        Reply::Set(keys) => json!({ "keys": keys }).to_string().into_response(),
+        Reply::Set(keys) => set(keys).into_response(),
         Reply::Raw(status, body) => (status, body).into_response(),
         Reply::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
-        Reply::Gated(gate, keys) => {
+        Reply::Gated(gate, body) => {
             gate.acquire().await.unwrap().forget();
-            json!({ "keys": keys }).to_string().into_response()
+            body.into_response()
         }
     }
+}
+
+fn set(keys: Vec<Value>) -> String {
+    json!({ "keys": keys }).to_string()
 }
 
 async fn check(jwks: &Jwks, pair: &Pair, kid: Option<&str>) -> Result<(), AuthError> {
@@ -227,7 +232,7 @@ async fn concurrent_checks_share_one_fetch() {
     let pair = new_ed();
     let platform = Platform::start(vec![]).await;
     let gate = Arc::new(Semaphore::new(0));
-    platform.reply_with(Reply::Gated(gate.clone(), vec![pair.jwk(Some("k"))]));
+    platform.reply_with(Reply::Gated(gate.clone(), set(vec![pair.jwk(Some("k"))])));
     let jwks = platform.jwks();
     let checks = join_all((0..50).map(|_| check(&jwks, &pair, Some("k"))));
     let opened = async {
@@ -240,10 +245,28 @@ async fn concurrent_checks_share_one_fetch() {
 
     // The same for a key that is not known yet.
     let new = new_ed();
-    platform.reply_with(Reply::Gated(gate.clone(), vec![new.jwk(Some("new"))]));
+    platform.reply_with(Reply::Gated(gate.clone(), set(vec![new.jwk(Some("new"))])));
     let results = join_all((0..50).map(|_| check(&jwks, &new, Some("new")))).await;
     assert!(results.iter().all(|result| *result == Ok(())), "{results:?}");
     assert_eq!(platform.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_slowly_is_not_repeated_by_each_who_waited() {
+    let pair = new_ed();
+    let platform = Platform::start(vec![]).await;
+    let gate = Arc::new(Semaphore::new(0));
+    platform.reply_with(Reply::Gated(gate.clone(), "no key set".to_owned()));
+    let jwks = platform.jwks();
+    let checks = join_all((0..50).map(|_| check(&jwks, &pair, Some("k"))));
+    let opened = async {
+        platform.requests.acquire().await.unwrap().forget();
+        platform.clock.advance_ms(5_000);
+        gate.add_permits(50);
+    };
+    let (results, ()) = tokio::join!(checks, opened);
+    assert!(results.iter().all(|result| *result == Err(AuthError::Unavailable)), "{results:?}");
+    assert_eq!(platform.requests(), 0, "more requests than the one taken above");
 }
 
 #[tokio::test]
@@ -253,11 +276,11 @@ async fn an_old_set_serves_while_it_is_renewed() {
     let jwks = platform.jwks();
     assert_eq!(check(&jwks, &pair, Some("k")).await, Ok(()));
     let gate = Arc::new(Semaphore::new(0));
-    platform.reply_with(Reply::Gated(gate.clone(), vec![pair.jwk(Some("k"))]));
+    platform.reply_with(Reply::Gated(gate.clone(), set(vec![pair.jwk(Some("k"))])));
     platform.clock.advance_ms(SET_AGE_MAX_MS);
     let meanwhile = async {
         let _ = platform.requests.acquire_many(2).await.unwrap();
-        assert_eq!(check(&jwks, &pair, Some("k")).await, Ok(()));
+        assert_eq!(check(&jwks, &pair, Some("k")).now_or_never(), Some(Ok(())));
         gate.add_permits(1);
     };
     let (renewed, ()) = tokio::join!(check(&jwks, &pair, Some("k")), meanwhile);
@@ -269,7 +292,7 @@ async fn an_old_set_serves_while_it_is_renewed() {
 async fn an_abandoned_fetch_leaves_nobody_refused_or_waiting() {
     let pair = new_ed();
     let platform = Platform::start(vec![]).await;
-    platform.reply_with(Reply::Gated(Arc::new(Semaphore::new(0)), vec![]));
+    platform.reply_with(Reply::Gated(Arc::new(Semaphore::new(0)), set(vec![])));
     let jwks = platform.jwks();
     tokio::select! {
         result = check(&jwks, &pair, Some("k")) => panic!("the gate was closed: {result:?}"),
@@ -284,7 +307,7 @@ async fn an_abandoned_fetch_leaves_nobody_refused_or_waiting() {
 #[tokio::test]
 async fn a_server_that_hangs_or_is_not_there_counts_as_out_of_reach() {
     let platform = Platform::start(vec![]).await;
-    platform.reply_with(Reply::Gated(Arc::new(Semaphore::new(0)), vec![]));
+    platform.reply_with(Reply::Gated(Arc::new(Semaphore::new(0)), set(vec![])));
     let jwks = Jwks::new(&platform.url(), Duration::from_millis(50), platform.clock.clone()).unwrap();
     assert_eq!(check(&jwks, &new_ed(), Some("k")).await, Err(AuthError::Unavailable));
 

@@ -19,7 +19,7 @@ pub fn explain(error: &Error, origin: Option<&str>) -> (String, String) {
             "check the certificate (its name, its age, who issued it), or use ws:// if the server speaks no TLS".into(),
         ),
         Error::Io(error) => (
-            format!("the connection broke during the handshake: {error}"),
+            format!("no connection came about: {error}"),
             "check that a web server listens there, and that ws:// or wss:// is what it speaks".into(),
         ),
         other => (

@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -126,7 +126,7 @@ impl<'a, W: Write> Chat<'a, W> {
         let goodbye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         let deadline = Instant::now() + CLOSE_TIME_MAX;
         if self.socket.close(Some(goodbye)).await.is_ok() {
-            while let Ok(Some(Ok(frame))) = timeout(deadline - Instant::now(), self.socket.next()).await {
+            while let Ok(Some(Ok(frame))) = timeout_at(deadline, self.socket.next()).await {
                 if let Message::Close(frame) = frame {
                     return self.tell_close(frame);
                 }

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod error;
 pub mod files;

@@ -47,8 +47,9 @@ pub struct TokenHolder {
 #[derive(Args, Clone, Debug)]
 pub struct DoctorTarget {
     /// The socket's address, such as ws://127.0.0.1:8000/ws/chat/1/.
-    #[arg(long)]
-    pub url: String,
+    // Secret, because a token may be in its query.
+    #[arg(long, value_parser = secret)]
+    pub url: Secret,
     /// The user's token; without it, only how the server answers a missing one is examined.
     #[arg(long, value_parser = secret)]
     pub token: Option<Secret>,
@@ -61,8 +62,9 @@ pub struct DoctorTarget {
 #[derive(Args, Clone, Debug)]
 pub struct ChatTarget {
     /// The socket's address, such as ws://127.0.0.1:8000/ws/chat/1/.
-    #[arg(long)]
-    pub url: String,
+    // Secret, because a token may be in its query.
+    #[arg(long, value_parser = secret)]
+    pub url: Secret,
     /// The user's token.
     #[arg(long, value_parser = secret)]
     pub token: Secret,
@@ -95,7 +97,7 @@ impl Stop {
         match self {
             // A pipe that breaks while help is printed is nobody's problem.
             Self::CommandLine(error) => drop(error.print()),
-            Self::Settings(problems) => eprintln!("{problems}"),
+            Self::Settings(Problems(problems)) => problems.iter().for_each(|problem| eprintln!("error: {problem}")),
         }
     }
 }
@@ -147,27 +149,28 @@ fn read_file(named: Option<&PathBuf>, folder: &Path) -> Result<Option<SettingsFi
 }
 
 fn program() -> clap::Command {
-    let command = |name: &'static str, about: &'static str| clap::Command::new(name).about(about);
     clap::Command::new("tidings")
         .version(env!("CARGO_PKG_VERSION"))
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(with_settings(
-            command("demo", "Try it: a server with sample users and a bot, in a temporary folder that goes with it"),
-            |_| true,
-        ))
-        .subcommand(with_settings(command("serve", "Run the server"), |_| true))
-        .subcommand(with_settings(command("migrate", "Bring the database up to date, then end"), |_| true))
-        .subcommand(with_settings(
-            TokenHolder::augment_args(command("token", "Mint a token with the configured secret")),
-            about_tokens,
-        ))
-        .subcommand(with_settings(
-            DoctorTarget::augment_args(command("doctor", "Say step by step why a connection is accepted or refused")),
-            about_tokens,
-        ))
-        .subcommand(ChatTarget::augment_args(command("chat", "Chat in the terminal")))
+        .subcommand(
+            with_settings(clap::Command::new("demo"), |_| true)
+                .about("Try it: a server with sample users and a bot, in a temporary folder that goes with it"),
+        )
+        .subcommand(with_settings(clap::Command::new("serve"), |_| true).about("Run the server"))
+        .subcommand(
+            with_settings(clap::Command::new("migrate"), |_| true).about("Bring the database up to date, then end"),
+        )
+        .subcommand(
+            with_settings(TokenHolder::augment_args(clap::Command::new("token")), about_tokens)
+                .about("Mint a token with the configured secret"),
+        )
+        .subcommand(
+            with_settings(DoctorTarget::augment_args(clap::Command::new("doctor")), about_tokens)
+                .about("Say step by step why a connection is accepted or refused"),
+        )
+        .subcommand(ChatTarget::augment_args(clap::Command::new("chat")).about("Chat in the terminal"))
 }
 
 fn about_tokens(setting: &Setting) -> bool {

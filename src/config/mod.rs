@@ -12,7 +12,7 @@ mod sources;
 mod values;
 
 pub use command_line::{ChatTarget, Command, DoctorTarget, Stop, TokenHolder, command};
-pub use settings::{SETTINGS, Setting, Settings};
+pub use settings::Settings;
 pub use sources::Problems;
 pub use values::{
     AttachmentStore, AttachmentTypes, ConversationsBy, JwtAlgorithm, LogFormat, LogLevel, NamedReaction, PublicUrl,

@@ -142,6 +142,7 @@ fn encode(image: DynamicImage) -> ImageResult<Thumbnail> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures_util::FutureExt;
     use image::codecs::gif::GifEncoder;
     use image::codecs::png::PngEncoder;
     use image::codecs::webp::WebPEncoder;
@@ -425,5 +426,18 @@ mod tests {
             assert!(inspection.await.is_err());
         }
         assert_eq!(thumbnailer.slots.available_permits(), AT_ONCE_MAX);
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_still_holds_its_slot() {
+        let thumbnailer = Thumbnailer::default();
+        let image = Bytes::from(claiming(ImageFormat::Png, 10_000, 5_000));
+        {
+            let _large = thumbnailer.large.lock();
+            let inspection = thumbnailer.inspect(async { Ok::<_, ()>(image) });
+            assert!(inspection.now_or_never().is_none());
+            assert_eq!(thumbnailer.slots.available_permits(), AT_ONCE_MAX - 1);
+        }
+        assert!(thumbnailer.slots.acquire_many(AT_ONCE_MAX as u32).await.is_ok());
     }
 }

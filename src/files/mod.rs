@@ -14,5 +14,5 @@ pub use name::{clean_filename, content_disposition};
 pub use range::{RangeAnswer, parse_range};
 pub use sniff::Sniffer;
 pub use store::{FileStore, FileStream, PutError, StoreError, Stored, new_key};
-pub use thumbnail::{IMAGE_BYTES_MAX, ImageInfo, Thumbnail, Thumbnailer};
-pub use types::{AttachmentTypes, DEFAULT_ATTACHMENT_TYPES, content_type_header, is_inline_safe, is_thumbnailed};
+pub use thumbnail::{ImageInfo, Thumbnail, Thumbnailer, is_inspected};
+pub use types::{AttachmentTypes, DEFAULT_ATTACHMENT_TYPES, content_type_header, is_inline_safe};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 /// A larger file is not looked into: it would have to be in memory whole.
-pub const IMAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const IMAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A larger image has neither dimensions nor a thumbnail and is never decoded.
 const PIXELS_MAX: u64 = 50_000_000;
 /// Images above this are decoded one at a time.
@@ -25,6 +25,11 @@ const THUMBNAIL_SIDE_MAX: u32 = 320;
 const JPEG_QUALITY: u8 = 82;
 /// Images looked into at once.
 const AT_ONCE_MAX: usize = 2;
+
+/// Whether a file is to be looked into: an image of a format that can be decoded and small enough to be in memory.
+pub fn is_inspected(content_type: &str, size: u64) -> bool {
+    matches!(content_type, "image/jpeg" | "image/png" | "image/gif" | "image/webp") && size <= IMAGE_BYTES_MAX
+}
 
 /// What is known of an image, as it is shown: Exif's turn is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -389,6 +394,15 @@ mod tests {
                 proptest::prop_assert!(u64::from(info.width) * u64::from(info.height) <= PIXELS_MAX);
             }
         }
+    }
+
+    #[test]
+    fn what_could_not_be_decoded_is_not_looked_into() {
+        for format in FORMATS {
+            assert!(is_inspected(format.to_mime_type(), IMAGE_BYTES_MAX));
+            assert!(!is_inspected(format.to_mime_type(), IMAGE_BYTES_MAX + 1));
+        }
+        assert!(!is_inspected("image/heic", 1) && !is_inspected("text/plain", 1));
     }
 
     #[test]

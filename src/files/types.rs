@@ -30,7 +30,7 @@ impl AttachmentTypes {
 
 impl Default for AttachmentTypes {
     fn default() -> Self {
-        DEFAULT_ATTACHMENT_TYPES.parse().unwrap_or_else(|_| Self { patterns: Vec::new() })
+        DEFAULT_ATTACHMENT_TYPES.parse().expect("the default list is well formed")
     }
 }
 
@@ -78,11 +78,6 @@ pub fn is_inline_safe(content_type: &str) -> bool {
             | "text/plain"
     ) || content_type.starts_with("audio/")
         || content_type.starts_with("video/")
-}
-
-/// Whether the file's dimensions are read and a thumbnail is made.
-pub fn is_thumbnailed(content_type: &str) -> bool {
-    matches!(content_type, "image/jpeg" | "image/png" | "image/gif" | "image/webp")
 }
 
 /// The `Content-Type` of a download: text says that it is UTF-8, or browsers guess an old encoding.

@@ -1,18 +1,18 @@
 //! Attachment files: where their bytes are kept, what they are, how links to them are signed.
 //! Knows nothing of HTTP, of the database or of who may see what.
 
+mod download;
 mod link;
 mod name;
 mod range;
 mod sniff;
 mod store;
 mod thumbnail;
-mod types;
 
+pub use download::{content_disposition, content_type_header, is_inline_safe};
 pub use link::{Link, LinkSigner, Variant};
-pub use name::{clean_filename, content_disposition};
+pub use name::clean_filename;
 pub use range::{RangeAnswer, parse_range};
 pub use sniff::Sniffer;
 pub use store::{FileStore, FileStream, PutError, StoreError, Stored, new_key};
-pub use thumbnail::{IMAGE_BYTES_MAX, ImageInfo, Thumbnail, Thumbnailer};
-pub use types::{AttachmentTypes, DEFAULT_ATTACHMENT_TYPES, content_type_header, is_inline_safe, is_thumbnailed};
+pub use thumbnail::{ImageInfo, Thumbnail, Thumbnailer, is_inspected};

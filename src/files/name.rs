@@ -1,6 +1,4 @@
-//! Names of files: what an uploader may call one, and how a download says it.
-
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+//! Names of files: what is left of what an uploader calls one.
 
 /// What most file systems take.
 const NAME_BYTES_MAX: usize = 255;
@@ -8,21 +6,6 @@ const NAME_BYTES_MAX: usize = 255;
 const EXTENSION_BYTES_MAX: usize = 32;
 /// The name of a file whose own is no name.
 const FALLBACK: &str = "file";
-
-/// All but the `attr-char` of RFC 8187, which stand for themselves in `filename*`.
-const NO_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!')
-    .remove(b'#')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'+')
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'^')
-    .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
-    .remove(b'~');
 
 /// A name that can be stored, shown and saved under: the last component of a path, without characters that hide
 /// or reorder others, at most 255 bytes with the extension kept, never empty.
@@ -50,18 +33,6 @@ fn cut(name: &str) -> String {
     };
     let stem = &stem[..stem.floor_char_boundary(NAME_BYTES_MAX - extension.len())];
     format!("{stem}{extension}")
-}
-
-/// The value of `Content-Disposition` (RFC 6266): a plain name for old clients, the real one in `filename*`.
-pub fn content_disposition(inline: bool, filename: &str) -> String {
-    let kind = if inline { "inline" } else { "attachment" };
-    // A percent sign is left out as well: some clients decode it in the plain form.
-    let plain: String = filename
-        .chars()
-        .map(|c| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%') { c } else { '_' })
-        .collect();
-    let real = utf8_percent_encode(filename, NO_ATTR_CHAR);
-    format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{real}")
 }
 
 #[cfg(test)]
@@ -107,22 +78,6 @@ mod tests {
         let dotted = format!("a.{}", "b".repeat(300));
         assert_eq!(clean_filename(&dotted), dotted[..255]);
         assert_eq!(clean_filename(&format!(".{}", "é".repeat(200))), format!(".{}", "é".repeat(127)));
-    }
-
-    #[test]
-    fn a_disposition_has_a_plain_and_a_real_name() {
-        assert_eq!(
-            content_disposition(true, "photo.jpg"),
-            "inline; filename=\"photo.jpg\"; filename*=UTF-8''photo.jpg"
-        );
-        assert_eq!(
-            content_disposition(false, "Zoë \"1\" 100%\\;'.txt"),
-            "attachment; filename=\"Zo_ _1_ 100__;'.txt\"; filename*=UTF-8''Zo%C3%AB%20%221%22%20100%25%5C%3B%27.txt"
-        );
-        assert_eq!(
-            content_disposition(false, "写真\r\n.png"),
-            "attachment; filename=\"____.png\"; filename*=UTF-8''%E5%86%99%E7%9C%9F%0D%0A.png"
-        );
     }
 
     proptest::proptest! {

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::Sniffer;
+use crate::config::AttachmentStore;
 
 /// What S3 takes as a part at least; a file below it is one request.
 const S3_PART_BYTES: usize = 5 * 1024 * 1024;
@@ -75,12 +76,12 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the store that the settings name: `s3://bucket/prefix` with credentials, region and endpoint from the
-    /// `AWS_…` variables, or the folder `attachments` of the data folder. Must be called within the runtime.
-    pub fn open(setting: Option<&str>, data_dir: &Path, tasks: TaskTracker) -> anyhow::Result<Self> {
-        let (objects, part_bytes) = match setting {
-            Some(url) => (open_s3(url)?, S3_PART_BYTES),
-            None => (open_folder(&data_dir.join("attachments"))?, LOCAL_PART_BYTES),
+    /// Opens the store that the settings name: the folder `attachments` of the data folder, or a bucket with the
+    /// credentials, region and endpoint of the `AWS_…` variables. Must be called within the runtime.
+    pub fn open(place: &AttachmentStore, data_dir: &Path, tasks: TaskTracker) -> anyhow::Result<Self> {
+        let (objects, part_bytes) = match place {
+            AttachmentStore::DataDir => (open_folder(&data_dir.join("attachments"))?, LOCAL_PART_BYTES),
+            AttachmentStore::S3 { bucket, prefix } => (open_s3(bucket, prefix)?, S3_PART_BYTES),
         };
         Ok(Self { objects, part_bytes, tasks, runtime: Handle::current() })
     }
@@ -150,9 +151,8 @@ fn open_folder(folder: &Path) -> anyhow::Result<Arc<dyn ObjectStore>> {
     Ok(Arc::new(open().with_context(|| format!("can't open the attachment folder {}", folder.display()))?))
 }
 
-fn open_s3(url: &str) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    let (bucket, prefix) = parse_s3(url)
-        .with_context(|| format!("TIDINGS_ATTACHMENT_STORE is `{url}`; it takes the form s3://bucket/prefix"))?;
+fn open_s3(bucket: &str, prefix: &str) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    let prefix = ObjectPath::parse(prefix).context("the prefix of the S3 store is no path")?;
     let settings = AmazonS3Builder::from_env();
     // Whoever names an endpoint without TLS means it.
     let endpoint = settings.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
@@ -160,13 +160,6 @@ fn open_s3(url: &str) -> anyhow::Result<Arc<dyn ObjectStore>> {
     let retries = RetryConfig { retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
     let objects = settings.with_bucket_name(bucket).with_retry(retries).build().context("can't open the S3 store")?;
     Ok(Arc::new(PrefixStore::new(objects, prefix)))
-}
-
-fn parse_s3(url: &str) -> Option<(&str, ObjectPath)> {
-    let address = url.strip_prefix("s3://")?;
-    let (bucket, prefix) = address.split_once('/').unwrap_or((address, ""));
-    let prefix = ObjectPath::parse(prefix).ok()?;
-    (!bucket.is_empty()).then_some((bucket, prefix))
 }
 
 /// A stored file that nobody vouches for yet: dropped without [`Stored::keep`], it is deleted again, so that a refused
@@ -314,7 +307,9 @@ mod tests {
     impl Folder {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let files = FileStore::open(None, &dir.path().join("not/there/yet"), TaskTracker::new()).unwrap();
+            let files =
+                FileStore::open(&AttachmentStore::DataDir, &dir.path().join("not/there/yet"), TaskTracker::new())
+                    .unwrap();
             Self { files, dir }
         }
 
@@ -465,20 +460,13 @@ mod tests {
         assert!(name.starts_with(shard) && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 
-    #[test]
-    fn a_bucket_may_have_a_prefix() {
-        let parsed = |url| parse_s3(url).map(|(bucket, prefix)| (bucket.to_owned(), prefix.to_string()));
-        assert_eq!(parsed("s3://files"), Some(("files".to_owned(), String::new())));
-        assert_eq!(parsed("s3://files/"), Some(("files".to_owned(), String::new())));
-        assert_eq!(parsed("s3://files/chat/a/"), Some(("files".to_owned(), "chat/a".to_owned())));
-        for bad in ["", "files", "s3:files", "s3://", "s3:///prefix", "gs://files", "s3://files/../x"] {
-            assert_eq!(parsed(bad), None, "{bad}");
-        }
-    }
-
     #[tokio::test]
-    async fn a_setting_that_names_no_store_is_refused_with_its_form() {
-        let error = FileStore::open(Some("/var/files"), Path::new("unused"), TaskTracker::new()).unwrap_err();
-        assert!(error.to_string().contains("s3://bucket/prefix"), "{error}");
+    async fn a_prefix_that_is_no_path_is_refused() {
+        let open = |prefix: &str| {
+            let place = AttachmentStore::S3 { bucket: "files".to_owned(), prefix: prefix.to_owned() };
+            FileStore::open(&place, Path::new("unused"), TaskTracker::new())
+        };
+        assert!(open("").is_ok() && open("chat/a").is_ok());
+        assert!(open("chat/../a").is_err());
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 /// A larger file is not looked into: it would have to be in memory whole.
-pub const IMAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const IMAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A larger image has neither dimensions nor a thumbnail and is never decoded.
 const PIXELS_MAX: u64 = 50_000_000;
 /// Images above this are decoded one at a time.
@@ -25,6 +25,11 @@ const THUMBNAIL_SIDE_MAX: u32 = 320;
 const JPEG_QUALITY: u8 = 82;
 /// Images looked into at once.
 const AT_ONCE_MAX: usize = 2;
+
+/// Whether a file is to be looked into: an image of a format that can be decoded and small enough to be in memory.
+pub fn is_inspected(content_type: &str, size: u64) -> bool {
+    matches!(content_type, "image/jpeg" | "image/png" | "image/gif" | "image/webp") && size <= IMAGE_BYTES_MAX
+}
 
 /// What is known of an image, as it is shown: Exif's turn is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +147,7 @@ fn encode(image: DynamicImage) -> ImageResult<Thumbnail> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures_util::FutureExt;
     use image::codecs::gif::GifEncoder;
     use image::codecs::png::PngEncoder;
     use image::codecs::webp::WebPEncoder;
@@ -391,6 +397,15 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_decoded_is_not_looked_into() {
+        for format in FORMATS {
+            assert!(is_inspected(format.to_mime_type(), IMAGE_BYTES_MAX));
+            assert!(!is_inspected(format.to_mime_type(), IMAGE_BYTES_MAX + 1));
+        }
+        assert!(!is_inspected("image/heic", 1) && !is_inspected("text/plain", 1));
+    }
+
+    #[test]
     fn a_decoder_that_panics_found_no_image() {
         assert_eq!(unless_it_panics(|| Some(1)), Some(1));
         assert_eq!(unless_it_panics::<()>(|| panic!("as a decoder might")), None);
@@ -425,5 +440,18 @@ mod tests {
             assert!(inspection.await.is_err());
         }
         assert_eq!(thumbnailer.slots.available_permits(), AT_ONCE_MAX);
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_still_holds_its_slot() {
+        let thumbnailer = Thumbnailer::default();
+        let image = Bytes::from(claiming(ImageFormat::Png, 10_000, 5_000));
+        {
+            let _large = thumbnailer.large.lock();
+            let inspection = thumbnailer.inspect(async { Ok::<_, ()>(image) });
+            assert!(inspection.now_or_never().is_none());
+            assert_eq!(thumbnailer.slots.available_permits(), AT_ONCE_MAX - 1);
+        }
+        assert!(thumbnailer.slots.acquire_many(AT_ONCE_MAX as u32).await.is_ok());
     }
 }

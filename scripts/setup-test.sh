@@ -8,8 +8,8 @@ cd "$root"
 missing=()
 need() { missing+=("$1"); }
 
-[[ -n $(postgres_bin) ]] || need postgresql
-[[ -n $(chromium) ]] || need chromium
+[[ -n $(find_postgres) ]] || need postgresql
+[[ -n $(find_chromium) ]] || need chromium
 python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
 command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm

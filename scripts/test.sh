@@ -6,7 +6,7 @@ cd "$root"
 
 scripts/setup-test.sh
 
-bin="$(postgres_bin)"
+bin="$(find_postgres)"
 folder="$(mktemp -d /var/tmp/tidings-test.XXXXXX)"
 # PostgreSQL refuses to run as root.
 as_postgres=()
@@ -42,7 +42,7 @@ done
 
 export TEST_POSTGRES_URL="postgres://tidings:$password@127.0.0.1:$port/postgres"
 TEST_PYTHON="$(python_environment)/bin/python"
-TEST_CHROMIUM="$(chromium)"
+TEST_CHROMIUM="$(find_chromium)"
 export TEST_PYTHON TEST_CHROMIUM
 
 failed=()

@@ -98,7 +98,10 @@ fn parse_into(text: &str, endpoint: Endpoint, bounds: Bounds, envelope: &mut Env
         Endpoint::Notifications => matches!(kind.as_str(), "mark_read" | "auth" | "ping"),
     };
     if !known {
-        return Err(Error::new(Code::UnknownType, format!("this socket knows no command of that type; it takes {}", known_here(endpoint))));
+        return Err(Error::new(
+            Code::UnknownType,
+            format!("this socket knows no command of that type; it takes {}", known_here(endpoint)),
+        ));
     }
     client_id?;
     envelope.conversation_id = fields.id("conversation_id")?;
@@ -229,7 +232,8 @@ fn mark_read(fields: &Fields<'_>, endpoint: Endpoint, envelope: &Envelope) -> Re
         Endpoint::Chat => false,
         Endpoint::Notifications => true,
         Endpoint::User => {
-            envelope.conversation_id.is_none() && (fields.raw("notification_ids").is_some() || fields.raw("all").is_some())
+            envelope.conversation_id.is_none()
+                && (fields.raw("notification_ids").is_some() || fields.raw("all").is_some())
         }
     };
     if of_notifications {
@@ -305,10 +309,19 @@ mod tests {
             (r#"{"type":"chat_message","message":""}"#, (Code::InvalidField, Some("message"))),
             (r#"{"type":"chat_message","message":" \n\u2003"}"#, (Code::InvalidField, Some("message"))),
             (r#"{"type":"chat_message","message":"  ","attachment_ids":[1]}"#, (Code::InvalidField, Some("message"))),
-            (r#"{"type":"chat_message","message":"x","attachment_ids":[1,2,3]}"#, (Code::TooLarge, Some("attachment_ids"))),
-            (r#"{"type":"chat_message","message":"x","attachment_ids":[1,1]}"#, (Code::InvalidField, Some("attachment_ids"))),
+            (
+                r#"{"type":"chat_message","message":"x","attachment_ids":[1,2,3]}"#,
+                (Code::TooLarge, Some("attachment_ids")),
+            ),
+            (
+                r#"{"type":"chat_message","message":"x","attachment_ids":[1,1]}"#,
+                (Code::InvalidField, Some("attachment_ids")),
+            ),
             (r#"{"type":"chat_message","message":7}"#, (Code::InvalidField, Some("message"))),
-            (r#"{"type":"chat_message","message":"x","message_type":"video"}"#, (Code::InvalidField, Some("message_type"))),
+            (
+                r#"{"type":"chat_message","message":"x","message_type":"video"}"#,
+                (Code::InvalidField, Some("message_type")),
+            ),
         ] {
             assert_eq!(refusal(text, Endpoint::Chat), expected, "{text}");
         }
@@ -322,7 +335,10 @@ mod tests {
         assert_eq!(refusal(r#"{"type":"nonsense"}"#, Endpoint::User), unknown);
         assert_eq!(refusal(r#"{"message":"x"}"#, Endpoint::Chat), (Code::InvalidField, Some("type")));
         assert_eq!(refusal(r#"{"type":5}"#, Endpoint::Chat), (Code::InvalidField, Some("type")));
-        assert_eq!(refusal(r#"{"type":"mark_read"}"#, Endpoint::Notifications), (Code::InvalidField, Some("notification_ids")));
+        assert_eq!(
+            refusal(r#"{"type":"mark_read"}"#, Endpoint::Notifications),
+            (Code::InvalidField, Some("notification_ids"))
+        );
         assert!(parse(r#"{"type":"mark_read","all":true}"#, Endpoint::User, BOUNDS).1.is_ok());
         assert!(parse(r#"{"type":"resume","cursors":{"12":345},"notifications":0}"#, Endpoint::User, BOUNDS).1.is_ok());
     }

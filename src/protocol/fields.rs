@@ -48,7 +48,10 @@ impl<'a> Fields<'a> {
 
     pub fn boolean(&self, name: &'static str) -> Result<Option<bool>> {
         self.raw(name)
-            .map(|raw| serde_json::from_str(raw.get()).map_err(|_| Error::field(name, format!("`{name}` must be true or false"))))
+            .map(|raw| {
+                serde_json::from_str(raw.get())
+                    .map_err(|_| Error::field(name, format!("`{name}` must be true or false")))
+            })
             .transpose()
     }
 
@@ -64,8 +67,8 @@ impl<'a> Fields<'a> {
     /// A list of at most `most` ids.
     pub fn ids(&self, name: &'static str, most: usize) -> Result<Option<Vec<i64>>> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
-        let items: Vec<&RawValue> =
-            serde_json::from_str(raw.get()).map_err(|_| Error::field(name, format!("`{name}` must be a list of ids")))?;
+        let items: Vec<&RawValue> = serde_json::from_str(raw.get())
+            .map_err(|_| Error::field(name, format!("`{name}` must be a list of ids")))?;
         if items.len() > most {
             return Err(Error::too_large(name, format!("`{name}` takes at most {most} ids")));
         }
@@ -126,7 +129,8 @@ mod tests {
 
     #[test]
     fn absent_and_null_are_the_same_and_types_are_checked() {
-        let fields = Fields::parse(r#"{"a":null,"n":5,"s":"x","z":"\u0000","big":9007199254740992,"half":1.5}"#).expect("an object");
+        let fields = Fields::parse(r#"{"a":null,"n":5,"s":"x","z":"\u0000","big":9007199254740992,"half":1.5}"#)
+            .expect("an object");
         assert!(fields.id("a").expect("null").is_none() && fields.id("missing").expect("absent").is_none());
         assert_eq!(fields.id("n").expect("an id"), Some(5));
         for (error, name) in [
@@ -143,7 +147,8 @@ mod tests {
 
     #[test]
     fn an_object_is_kept_as_sent_and_bounded() {
-        let fields = Fields::parse(r#"{"data":{"b": 1.0,"a":[2]},"list":[1],"nul":{"k":["\u0000"]}}"#).expect("an object");
+        let fields =
+            Fields::parse(r#"{"data":{"b": 1.0,"a":[2]},"list":[1],"nul":{"k":["\u0000"]}}"#).expect("an object");
         let data = fields.object("data", 21).expect("fits").expect("there");
         assert_eq!(data.get(), r#"{"b": 1.0,"a":[2]}"#);
         assert_eq!(fields.object("data", 10).unwrap_err().code, Code::TooLarge);

@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn the_issuers_copy_is_the_same_frame_with_the_client_id() {
         let event = Event::UserStatus { user_id: 4, status: Presence::Online, last_seen: None };
-        let frame = Frame { event: &event, conversation_id: Some(7), event_id: None, unchanged: false, client_id: None };
+        let frame =
+            Frame { event: &event, conversation_id: Some(7), event_id: None, unchanged: false, client_id: None };
         let bytes = encode(&frame);
         assert_eq!(
             bytes.as_ref(),

@@ -36,7 +36,11 @@ pub struct About {
 impl About {
     pub fn of(message: &StoredMessage) -> Self {
         let message = &message.message;
-        Self { message_id: message.id, sender_id: message.sender.id, reply_to_id: message.reply_to.as_ref().map(|reply| reply.id) }
+        Self {
+            message_id: message.id,
+            sender_id: message.sender.id,
+            reply_to_id: message.reply_to.as_ref().map(|reply| reply.id),
+        }
     }
 }
 
@@ -92,8 +96,10 @@ impl Store {
     /// Where the logs of many topics end. Topics that are gone are left out.
     pub async fn last_event_ids(&self, topics: &[Topic]) -> Found<HashMap<Topic, i64>> {
         let mut found = HashMap::new();
-        let conversations: Vec<i64> =
-            topics.iter().filter_map(|topic| if let Topic::Conversation(id) = topic { Some(*id) } else { None }).collect();
+        let conversations: Vec<i64> = topics
+            .iter()
+            .filter_map(|topic| if let Topic::Conversation(id) = topic { Some(*id) } else { None })
+            .collect();
         let users: Vec<i64> =
             topics.iter().filter_map(|topic| if let Topic::User(id) = topic { Some(*id) } else { None }).collect();
         let mut reader = self.reader().await?;
@@ -145,7 +151,12 @@ impl Store {
         Ok(LogPage { events, up_to, last_event_id, is_gone })
     }
 
-    async fn render_conversation(&self, conn: &mut Conn<'_>, id: i64, rows: Vec<Row>) -> Result<Vec<Told>, sqlx::Error> {
+    async fn render_conversation(
+        &self,
+        conn: &mut Conn<'_>,
+        id: i64,
+        rows: Vec<Row>,
+    ) -> Result<Vec<Told>, sqlx::Error> {
         let mut message_ids = HashSet::new();
         let mut people = HashSet::new();
         for row in &rows {

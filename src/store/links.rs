@@ -49,7 +49,8 @@ impl Store {
         // Another server's key may have been there first; every server signs with the stored one.
         let mut key = [0_u8; 32];
         for (byte, pair) in key.iter_mut().zip(stored.as_bytes().chunks(2)) {
-            *byte = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or_default();
+            *byte =
+                std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or_default();
         }
         let _ = self.links.signer.set(LinkSigner::new(&key));
         Ok(())

@@ -91,7 +91,12 @@ impl Row {
             edited_at: self.edited_at.map(Time),
             is_deleted: self.deleted_at.is_some(),
         };
-        StoredMessage { conversation_id: self.conversation_id, event_id: self.event_id, client_id: self.client_id, message }
+        StoredMessage {
+            conversation_id: self.conversation_id,
+            event_id: self.event_id,
+            client_id: self.client_id,
+            message,
+        }
     }
 }
 
@@ -123,7 +128,9 @@ impl Store {
         let conn = &mut reader.conn();
         let rows = match page {
             Page::Before(before) => {
-                let sql = format!("{SELECT} WHERE m.conversation_id = $1 AND m.id > $2 AND m.id < $3 ORDER BY m.id DESC LIMIT $4");
+                let sql = format!(
+                    "{SELECT} WHERE m.conversation_id = $1 AND m.id > $2 AND m.id < $3 ORDER BY m.id DESC LIMIT $4"
+                );
                 fetch_all!(conn, Row, safe(sql), conversation_id, cleared_up_to, before.unwrap_or(i64::MAX), limit + 1)?
             }
             Page::After(after) => {
@@ -255,10 +262,7 @@ struct ReactionRow {
     avatar_url: Option<String>,
 }
 
-async fn find_reactions(
-    conn: &mut Conn<'_>,
-    message_ids: &[i64],
-) -> Result<HashMap<i64, Vec<Reaction>>, sqlx::Error> {
+async fn find_reactions(conn: &mut Conn<'_>, message_ids: &[i64]) -> Result<HashMap<i64, Vec<Reaction>>, sqlx::Error> {
     let mut found: HashMap<i64, Vec<Reaction>> = HashMap::new();
     if message_ids.is_empty() {
         return Ok(found);

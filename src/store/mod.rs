@@ -226,7 +226,11 @@ async fn open_postgres(url: &str) -> anyhow::Result<Db> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| anyhow::anyhow!("the database URL is not one of PostgreSQL: {error}"))?
         .application_name("tidings")
-        .options([("statement_timeout", "30s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "60s")])
+        .options([
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "60s"),
+        ])
         .statement_cache_capacity(256)
         .disable_statement_logging();
     let doubt = Arc::new(AtomicBool::new(false));
@@ -240,7 +244,8 @@ async fn open_postgres(url: &str) -> anyhow::Result<Db> {
                 if !in_doubt.load(Ordering::Relaxed) {
                     return Ok(true);
                 }
-                let (read_only,): (String,) = sqlx::query_as("SHOW transaction_read_only").fetch_one(&mut *conn).await?;
+                let (read_only,): (String,) =
+                    sqlx::query_as("SHOW transaction_read_only").fetch_one(&mut *conn).await?;
                 Ok(read_only == "off" && conn.ping().await.is_ok())
             })
         })

@@ -63,7 +63,8 @@ pub(super) async fn insert_words(conn: &mut Conn<'_>, texts: &[(i64, &str)]) -> 
 
 /// Makes messages findable no longer.
 pub(super) async fn remove_words(conn: &mut Conn<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
-    let sql = conn.pick("DELETE FROM message_search WHERE rowid = $1", "DELETE FROM message_search WHERE message_id = $1");
+    let sql =
+        conn.pick("DELETE FROM message_search WHERE rowid = $1", "DELETE FROM message_search WHERE message_id = $1");
     for id in ids {
         execute!(conn, sql, *id)?;
     }

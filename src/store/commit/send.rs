@@ -7,7 +7,7 @@ use super::{Command, Known, Outcome};
 use crate::error::{Error, Result};
 use crate::protocol::client::NewMessage;
 use crate::protocol::{Event, Message, ReplyTo, Time};
-use crate::store::events::{About};
+use crate::store::events::About;
 use crate::store::messages::{ATTACHMENT_COLUMNS, AttachmentRow};
 use crate::store::search::words;
 use crate::store::sql::{Conn, execute, fetch_all, insert_rows, list, padded, rows, safe};
@@ -30,12 +30,7 @@ pub(super) struct Row {
 
 impl Context<'_> {
     /// Decides a send. What it will insert is gathered for [`Context::write_sends`].
-    pub(super) fn send(
-        &mut self,
-        command: &Command,
-        new: &NewMessage,
-        member: &Member,
-    ) -> Result<Outcome> {
+    pub(super) fn send(&mut self, command: &Command, new: &NewMessage, member: &Member) -> Result<Outcome> {
         let conversation_id = command.conversation_id;
         let reply_to = self.reply_to(conversation_id, new.reply_to)?;
         let mut attachments = Vec::with_capacity(new.attachment_ids.len());
@@ -174,10 +169,7 @@ async fn link_attachments(conn: &mut Conn<'_>, links: &[(i64, i64, i64)]) -> Res
 
 /// The attachments among these ids that no message has yet; on PostgreSQL they are held, so that two
 /// conversations can't take the same one.
-pub(super) async fn find_uploads(
-    conn: &mut Conn<'_>,
-    ids: &[i64],
-) -> Result<HashMap<i64, AttachmentRow>, sqlx::Error> {
+pub(super) async fn find_uploads(conn: &mut Conn<'_>, ids: &[i64]) -> Result<HashMap<i64, AttachmentRow>, sqlx::Error> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }

@@ -12,7 +12,7 @@ fail() {
 }
 
 # The folder with initdb and pg_ctl of the newest PostgreSQL on this machine, or nothing.
-postgres_bin() {
+find_postgres() {
     local folder
     for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin /usr/pgsql-*/bin | sort -rV) \
         "$(dirname "$(command -v initdb 2>/dev/null)")"; do
@@ -24,7 +24,7 @@ postgres_bin() {
 }
 
 # The browser the tests drive: TEST_CHROMIUM, or the first of the usual names, or nothing.
-chromium() {
+find_chromium() {
     local name
     for name in "${TEST_CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable; do
         if [[ -n $name ]] && command -v "$name"; then

@@ -8,15 +8,14 @@ cd "$root"
 missing=()
 need() { missing+=("$1"); }
 
-[[ -n $(postgres_bin) ]] || need postgresql
-[[ -n $(chromium) ]] || need chromium
+[[ -n $(find_postgres) ]] || need postgresql
+[[ -n $(find_chromium) ]] || need chromium
 python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
 command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm
 command -v cc >/dev/null || need build-essential
 
 if ((${#missing[@]})); then
-    say "installing ${missing[*]}"
     as_root=()
     if ((EUID != 0)); then
         as_root=(sudo -n --preserve-env=DEBIAN_FRONTEND)
@@ -28,6 +27,7 @@ if ((${#missing[@]})); then
             "    sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}" \
             "(where there is no package chromium, set TEST_CHROMIUM to any Chromium or Chrome), then try again."
     fi
+    say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null

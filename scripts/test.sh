@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs all tests: Rust's, on SQLite and on a PostgreSQL that lives only as long as this script, then the browser's.
+# With arguments, which are the Rust test runner's (such as a part of a name), only those.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$root"
 
 scripts/setup-test.sh
 
-bin="$(postgres_bin)"
+bin="$(find_postgres)"
 folder="$(mktemp -d /var/tmp/tidings-test.XXXXXX)"
 # PostgreSQL refuses to run as root.
 as_postgres=()
@@ -42,18 +43,20 @@ done
 
 export TEST_POSTGRES_URL="postgres://tidings:$password@127.0.0.1:$port/postgres"
 TEST_PYTHON="$(python_environment)/bin/python"
-TEST_CHROMIUM="$(chromium)"
+TEST_CHROMIUM="$(find_chromium)"
 export TEST_PYTHON TEST_CHROMIUM
 
 failed=()
 say "Rust tests"
 cargo test --locked --no-fail-fast -- "$@" || failed+=("the Rust tests")
 
-say "browser tests"
-export TEST_TIDINGS="${CARGO_TARGET_DIR:-$root/target}/debug/tidings"
-node --test tests/browser/*.test.mjs || failed+=("the browser tests")
+if (($# == 0)); then
+    say "browser tests"
+    export TEST_TIDINGS="${CARGO_TARGET_DIR:-$root/target}/debug/tidings"
+    node --test tests/browser/*.test.mjs || failed+=("the browser tests")
+fi
 
 if ((${#failed[@]})); then
-    fail "" "FAILED: ${failed[*]}"
+    fail "" "FAILED: $(IFS=,; echo "${failed[*]}")"
 fi
 say "all tests passed"

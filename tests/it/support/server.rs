@@ -35,26 +35,23 @@ impl TestServer {
     /// Starts a server on a new store, with settings of the test's own.
     pub async fn start_with(store: Store, settings: &[(&str, &str)]) -> Self {
         let database = Database::create(store).await;
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self {
-            process: None,
-            earlier_output: String::new(),
-            address: None,
-            settings: vec![],
-            folder,
-            database,
-            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client"),
-        };
-        for (name, value) in [
+        let defaults = [
             ("TIDINGS_ADMIN_LISTEN", "off"),
             ("TIDINGS_JWT_SECRET", token::SECRET),
             ("TIDINGS_API_KEY", API_KEY),
             ("TIDINGS_DATA_DIR", "data"),
-            ("TIDINGS_DATABASE_URL", &server.database.url().to_owned()),
+            ("TIDINGS_DATABASE_URL", database.url()),
             ("TIDINGS_DRAIN_TIME", "1s"),
-        ] {
-            server.set(name, value);
-        }
+        ];
+        let mut server = Self {
+            process: None,
+            earlier_output: String::new(),
+            address: None,
+            settings: defaults.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            database,
+            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client"),
+        };
         for (name, value) in settings {
             server.set(name, value);
         }

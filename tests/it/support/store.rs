@@ -1,5 +1,7 @@
 //! The two stores that every scenario runs on, and the databases made for them.
 
+use std::sync::{Mutex, PoisonError};
+
 use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
@@ -10,32 +12,30 @@ pub enum Store {
     Postgres,
 }
 
-/// A new, empty database, gone when this is dropped.
+/// An empty database that is nobody else's until this is dropped.
 pub struct Database {
     url: String,
-    kind: Kind,
+    folder: Option<TempDir>,
 }
 
-enum Kind {
-    Sqlite(TempDir),
-    Postgres { server_url: String, name: String },
-}
+/// PostgreSQL databases whose test has ended. Dropping one takes a second, for it waits for a checkpoint, so they are
+/// emptied and used again instead; `make test` throws the whole server away.
+static EMPTY: Mutex<Vec<String>> = Mutex::new(vec![]);
 
 impl Database {
     pub async fn create(store: Store) -> Self {
         match store {
             Store::Sqlite => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
-                let url = format!("sqlite://{}/tidings.db", folder.path().display());
-                Self { url, kind: Kind::Sqlite(folder) }
+                Self { url: format!("sqlite://{}/tidings.db", folder.path().display()), folder: Some(folder) }
             }
             Store::Postgres => {
-                let server_url = std::env::var("TEST_POSTGRES_URL")
-                    .expect("TEST_POSTGRES_URL is not set: `make test` starts a PostgreSQL for the tests and sets it");
-                let name = format!("test_{}", uuid::Uuid::new_v4().simple());
-                execute(&server_url, &format!("CREATE DATABASE {name}")).await;
-                let (server, _) = server_url.rsplit_once('/').expect("a URL that names a database");
-                Self { url: format!("{server}/{name}"), kind: Kind::Postgres { server_url, name } }
+                let empty = EMPTY.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let url = match empty {
+                    Some(url) => url,
+                    None => create_on_postgres().await,
+                };
+                Self { url, folder: None }
             }
         }
     }
@@ -48,22 +48,41 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let Kind::Postgres { server_url, name } = &self.kind else { return };
-        let (server_url, statement) = (server_url.clone(), format!("DROP DATABASE {name} WITH (FORCE)"));
+        if self.folder.is_some() {
+            return;
+        }
+        let url = self.url.clone();
         // A thread with a runtime of its own, because a drop cannot await and may happen inside another runtime.
-        let dropped = std::thread::spawn(move || {
+        let emptied = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(execute(&server_url, &statement));
+            runtime.block_on(execute(&url, EMPTY_IT));
+            EMPTY.lock().unwrap_or_else(PoisonError::into_inner).push(url);
         });
-        if dropped.join().is_err() && !std::thread::panicking() {
-            panic!("the test database {name} could not be dropped");
+        if emptied.join().is_err() && !std::thread::panicking() {
+            panic!("the test's database could not be emptied");
         }
     }
 }
 
-async fn execute(url: &str, statement: &str) {
+/// Ends what a killed server may have left open, then removes all tables.
+const EMPTY_IT: &str = "
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+    DROP SCHEMA public CASCADE;
+    CREATE SCHEMA public;
+";
+
+async fn create_on_postgres() -> String {
+    let server_url = std::env::var("TEST_POSTGRES_URL")
+        .expect("TEST_POSTGRES_URL is not set: `make test` starts a PostgreSQL for the tests and sets it");
+    let name = format!("tidings_test_{}", uuid::Uuid::new_v4().simple());
+    execute(&server_url, &format!("CREATE DATABASE {name}")).await;
+    let (server, _) = server_url.rsplit_once('/').expect("a URL that names a database");
+    format!("{server}/{name}")
+}
+
+async fn execute(url: &str, statements: &str) {
     let mut connection = PgConnection::connect(url).await.expect("the tests' PostgreSQL answers");
-    // The name in the statement is one made above.
-    connection.execute(sqlx::AssertSqlSafe(statement)).await.expect("the statement is carried out");
+    // All of it is written in this file, but for a name made here.
+    connection.execute(sqlx::AssertSqlSafe(statements)).await.expect("the statements are carried out");
     connection.close().await.expect("the connection closes");
 }

@@ -1,15 +1,21 @@
 //! Tidings: real-time chat and notifications over WebSocket for platforms that issue their own JWTs.
 
+pub mod app;
 pub mod auth;
+pub mod chat;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod http;
 pub mod hub;
 pub mod ids;
 pub mod protocol;
+pub mod rate_limit;
+pub mod socket;
 pub mod store;
+pub mod telemetry;
 
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod claims;
+mod configured;
 mod jwks;
 mod keys;
 mod mint;

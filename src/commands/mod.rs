@@ -3,23 +3,25 @@
 mod chat;
 mod client;
 mod close_codes;
+mod demo;
 mod doctor;
 mod http_answer;
+mod migrate;
+mod serve;
 mod token;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use crate::auth::{self, AuthSettings};
 use crate::clock::Clock;
-use crate::config::{Command, Settings};
+use crate::config::Command;
 
 /// Runs a command; whether it ended well.
 pub async fn run(command: Command) -> Result<bool> {
     let mut out = std::io::stdout();
     match command {
-        Command::Serve(_) => bail!("`serve` is not built in yet"),
-        Command::Demo(_) => bail!("`demo` is not built in yet"),
-        Command::Migrate(_) => bail!("`migrate` is not built in yet"),
+        Command::Serve(settings) => serve::run(settings).await.map(|()| true),
+        Command::Demo(settings) => demo::run(settings).await.map(|()| true),
+        Command::Migrate(settings) => migrate::run(settings).await.map(|()| true),
         Command::Token { settings, holder } => {
             println!("{}", token::mint(&settings, &holder, &Clock::system())?);
             Ok(true)
@@ -36,29 +38,6 @@ pub async fn run(command: Command) -> Result<bool> {
             chat::run(&target, input, quit, &mut out).await
         }
     }
-}
-
-/// What the settings say about tokens, with the key file's contents.
-fn auth_settings(settings: &Settings) -> Result<AuthSettings> {
-    let secrets = [&settings.jwt_secret, &settings.jwt_secret_previous];
-    let read = |path: &std::path::PathBuf| {
-        std::fs::read_to_string(path)
-            .with_context(|| format!("TIDINGS_JWT_PUBLIC_KEY_FILE: {} cannot be read", path.display()))
-    };
-    Ok(AuthSettings {
-        algorithms: settings
-            .jwt_algorithms
-            .iter()
-            .map(|algorithm| auth::parse_algorithm(algorithm.as_str()))
-            .collect::<Result<_>>()?,
-        secrets: secrets.into_iter().flatten().map(|secret| secret.expose().into()).collect(),
-        public_key_pem: settings.jwt_public_key_file.as_ref().map(read).transpose()?,
-        jwks_url: settings.jwks_url.clone(),
-        issuer: settings.jwt_issuer.clone(),
-        audience: settings.jwt_audience.clone(),
-        user_claim: settings.jwt_user_claim.clone(),
-        leeway: settings.jwt_leeway,
-    })
 }
 
 /// Text from the network, fit for a terminal: what could steer it is shown as an escape.

@@ -1,6 +1,6 @@
 //! `tidings token`: mints a token with the configured secret, for trying things by hand.
 
-use crate::auth::{self, Names};
+use crate::auth::{self, AuthSettings, Names};
 use crate::clock::Clock;
 use crate::config::{Settings, TokenHolder};
 
@@ -12,7 +12,7 @@ pub fn mint(settings: &Settings, holder: &TokenHolder, clock: &Clock) -> anyhow:
         last_name: given(&holder.last_name),
         username: given(&holder.username),
     };
-    auth::mint(&super::auth_settings(settings)?, holder.user_id, &names, clock.now_s(), holder.expires_in)
+    auth::mint(&AuthSettings::configured(settings)?, holder.user_id, &names, clock.now_s(), holder.expires_in)
 }
 
 #[cfg(test)]
@@ -21,7 +21,7 @@ mod tests {
 
     use super::*;
     use crate::auth::Verifier;
-    use crate::commands::auth_settings;
+
     use crate::config::Secret;
 
     fn holder() -> TokenHolder {
@@ -39,7 +39,7 @@ mod tests {
         let settings = Settings { jwt_secret: Some(Secret::new("a secret of this test")), ..Settings::default() };
         let clock = Clock::manual(1_800_000_000_000);
         let token = mint(&settings, &holder(), &clock).expect("a token");
-        let verifier = Verifier::new(auth_settings(&settings).expect("valid"), clock.clone());
+        let verifier = Verifier::new(AuthSettings::configured(&settings).expect("valid"), clock.clone());
         let verifier = verifier.expect("a key is set");
         let verified = verifier.verify(&token).await.expect("accepted");
         assert_eq!((verified.user_id, verified.expires_at), (7, 1_800_000_060));
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_key_file_that_is_missing_is_named() {
         let settings = Settings { jwt_public_key_file: Some("/nonexistent/key.pem".into()), ..Settings::default() };
-        let refusal = auth_settings(&settings).expect_err("no such file");
+        let refusal = AuthSettings::configured(&settings).expect_err("no such file");
         assert!(refusal.to_string().contains("/nonexistent/key.pem"), "{refusal}");
     }
 }

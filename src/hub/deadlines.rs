@@ -25,6 +25,7 @@ pub enum Due {
     /// A user without sockets may have been gone long enough to be offline.
     PersonLeaves {
         user_id: i64,
+        seen_at_ms: i64,
     },
 }
 

@@ -2,6 +2,7 @@
 //! awaits, never decodes a frame, knows nothing of the store.
 
 pub mod deadlines;
+pub mod heartbeat;
 pub mod outbox;
 pub mod people;
 pub mod topic;
@@ -17,7 +18,8 @@ use tokio::time::Instant;
 
 use crate::protocol::Topic;
 pub use deadlines::{Deadlines, Due};
-pub use outbox::{Bounds, Outbox};
+pub use heartbeat::Heartbeat;
+pub use outbox::{Bounds, Control, Mark, Outbox};
 pub use people::People;
 pub use topic::{Delivered, Delivery, Issuer, Kind, Room, Seat};
 
@@ -29,6 +31,7 @@ pub struct Hub {
     topics: RwLock<HashMap<Topic, Arc<Room>>>,
     pub people: People,
     pub deadlines: Deadlines,
+    pub heartbeat: Heartbeat,
     next_connection: AtomicU64,
     gaps: mpsc::Sender<Topic>,
     typing_expiry: Duration,
@@ -42,6 +45,7 @@ impl Hub {
             topics: RwLock::default(),
             people: People::default(),
             deadlines: Deadlines::default(),
+            heartbeat: Heartbeat::default(),
             next_connection: AtomicU64::new(1),
             gaps,
             typing_expiry,

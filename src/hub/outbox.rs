@@ -22,8 +22,25 @@ pub struct Bounds {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub frame: Bytes,
-    /// The conversation and message whose delivery this frame is, to somebody who did not send it.
-    pub mark: Option<(i64, i64)>,
+    /// The message whose delivery this frame is, to somebody who did not send it.
+    pub mark: Option<Mark>,
+}
+
+/// A message handed to somebody who did not send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub conversation_id: i64,
+    pub message_id: i64,
+    pub sender_id: i64,
+}
+
+/// What a user socket is told to do, besides writing frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Listen to a conversation from where its user joined it.
+    Join { conversation_id: i64 },
+    /// Listen to a conversation no longer.
+    Leave { conversation_id: i64 },
 }
 
 /// How a frame is treated when the outbox fills.
@@ -59,6 +76,7 @@ struct Queue {
     bytes_held: usize,
     /// Presence that waits for room, by conversation and user.
     spared: BTreeMap<(Option<i64>, i64), Bytes>,
+    controls: Vec<Control>,
     ping: bool,
     close: Option<Close>,
 }
@@ -67,6 +85,7 @@ struct Queue {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub frames: VecDeque<Item>,
+    pub controls: Vec<Control>,
     pub ping: bool,
     pub close: Option<Close>,
 }
@@ -116,6 +135,21 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// Tells a user socket which conversations to listen to.
+    pub fn control(&self, control: Control) {
+        let mut queue = self.queue.lock();
+        if queue.close.is_some() {
+            return;
+        }
+        if queue.controls.len() >= self.bounds.frames_max {
+            queue.shut(Close::SlowConsumer);
+        } else {
+            queue.controls.push(control);
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
     /// Asks for a WebSocket ping.
     pub fn ping(&self) {
         self.queue.lock().ping = true;
@@ -154,11 +188,12 @@ impl Outbox {
                 queue.frames.push_back(Item { frame, mark: None });
             }
         }
-        if queue.frames.is_empty() && !queue.ping && queue.close.is_none() {
+        if queue.frames.is_empty() && queue.controls.is_empty() && !queue.ping && queue.close.is_none() {
             return None;
         }
         Some(Batch {
             frames: std::mem::take(&mut queue.frames),
+            controls: std::mem::take(&mut queue.controls),
             ping: std::mem::take(&mut queue.ping),
             close: queue.close,
         })
@@ -186,9 +221,9 @@ impl Outbox {
         }
     }
 
-    /// Whether the connection is told to end.
-    pub fn is_closing(&self) -> bool {
-        self.queue.lock().close.is_some()
+    /// Why the connection is told to end, if it is.
+    pub fn closing(&self) -> Option<Close> {
+        self.queue.lock().close
     }
 
     /// How many frames wait or are being written.
@@ -240,7 +275,7 @@ mod tests {
         for _ in 0..4 {
             outbox.push(Bytes::from_static(b"x"));
         }
-        assert!(!outbox.is_closing());
+        assert!(outbox.closing().is_none());
         outbox.push(Bytes::from_static(b"x"));
         let batch = outbox.take().expect("a close");
         assert_eq!((batch.close, batch.frames.len()), (Some(Close::SlowConsumer), 0));
@@ -250,9 +285,9 @@ mod tests {
     fn one_byte_past_the_bound_closes_too() {
         let outbox = outbox();
         outbox.push(Bytes::from(vec![b'x'; 100]));
-        assert!(!outbox.is_closing());
+        assert!(outbox.closing().is_none());
         outbox.push(Bytes::from_static(b"x"));
-        assert!(outbox.is_closing());
+        assert!(outbox.closing().is_some());
     }
 
     #[test]
@@ -264,9 +299,9 @@ mod tests {
         let taken = outbox.take().expect("four frames");
         outbox.written(1, 1);
         outbox.push(Bytes::from_static(b"y"));
-        assert!(!outbox.is_closing());
+        assert!(outbox.closing().is_none());
         outbox.push(Bytes::from_static(b"z"));
-        assert!(outbox.is_closing());
+        assert!(outbox.closing().is_some());
         assert_eq!(taken.frames.len(), 4);
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Hub;
 use super::deadlines::Due;
-use super::outbox::{Class, Item, Outbox};
+use super::outbox::{Class, Item, Mark, Outbox};
 use crate::protocol::server::with_client_id;
 use crate::protocol::{About, Topic};
 
@@ -34,6 +34,7 @@ pub struct Delivery {
     pub hidden_reply: Option<Bytes>,
     pub except_user: Option<i64>,
     pub only_user: Option<i64>,
+    pub only_kind: Option<Kind>,
     /// Whose command this answers.
     pub issuer: Option<Issuer>,
 }
@@ -58,8 +59,16 @@ impl Delivery {
             hidden_reply: None,
             except_user: None,
             only_user: None,
+            only_kind: None,
             issuer: None,
         }
+    }
+}
+
+impl Delivery {
+    /// A place in the log at which there is nothing to show any more.
+    pub fn passed_over(event_id: i64) -> Self {
+        Self { event_id: Some(event_id), only_user: Some(0), ..Self::new(Bytes::new()) }
     }
 }
 
@@ -260,8 +269,8 @@ impl State {
             let Some(frame) = listener.frame_of(delivery) else { continue };
             let outbox = &listener.outbox;
             let mark = match (conversation_id, delivery.about) {
-                (Some(id), Some(about)) if delivery.is_message && about.sender_id != outbox.user_id => {
-                    Some((id, about.message_id))
+                (Some(conversation_id), Some(about)) if delivery.is_message && about.sender_id != outbox.user_id => {
+                    Some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
                 }
                 _ => None,
             };
@@ -314,6 +323,7 @@ impl Listener {
         if delivery.is_opt_in && !self.outbox.opted_in && !is_issuer
             || delivery.except_user == Some(user_id)
             || delivery.only_user.is_some_and(|only| only != user_id)
+            || delivery.only_kind.is_some_and(|only| only != self.kind)
         {
             return None;
         }

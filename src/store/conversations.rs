@@ -28,6 +28,45 @@ impl Store {
     }
 }
 
+/// Somebody's place in one of all their conversations.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Place {
+    pub conversation_id: i64,
+    pub last_event_id: i64,
+    pub cleared_up_to: i64,
+}
+
+impl Store {
+    /// All conversations of a user, the most active first.
+    pub async fn list_places(&self, user_id: i64) -> Found<Vec<Place>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT p.conversation_id, c.last_event_id, p.cleared_up_to
+                   FROM participants p JOIN conversations c ON c.id = p.conversation_id
+                   WHERE p.user_id = $1 AND p.left_at IS NULL ORDER BY c.active_at DESC, c.id DESC";
+        Ok(fetch_all!(&mut reader.conn(), Place, sql, user_id)?)
+    }
+
+    /// The event with which somebody joined a conversation (0: was in it from its beginning), and what the
+    /// user has cleared of it.
+    pub async fn find_joining(&self, conversation_id: i64, user_id: i64) -> Found<Option<(i64, i64)>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT joined_event_id, cleared_up_to FROM participants
+                   WHERE conversation_id = $1 AND user_id = $2 AND left_at IS NULL";
+        Ok(fetch_optional!(&mut reader.conn(), (i64, i64), sql, conversation_id, user_id)?)
+    }
+
+    /// Everybody who shares a conversation with a user, at most so many, with when they were last seen.
+    pub async fn list_contacts(&self, user_id: i64, limit: i64) -> Found<Vec<(i64, Option<i64>)>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT DISTINCT u.id, u.last_seen_at
+                   FROM participants p JOIN participants q ON q.conversation_id = p.conversation_id
+                   JOIN users u ON u.id = q.user_id
+                   WHERE p.user_id = $1 AND p.left_at IS NULL AND q.left_at IS NULL AND q.user_id <> $1
+                   ORDER BY u.id LIMIT $2";
+        Ok(fetch_all!(&mut reader.conn(), (i64, Option<i64>), sql, user_id, limit)?)
+    }
+}
+
 /// Takes the next ids of a kind, in order.
 pub(super) async fn take_ids(conn: &mut Conn<'_>, kind: &'static str, count: usize) -> Result<Vec<i64>, sqlx::Error> {
     if count == 0 {

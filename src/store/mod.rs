@@ -7,8 +7,11 @@ pub mod events;
 mod links;
 pub mod messages;
 pub mod notifications;
+pub mod presence;
 pub mod search;
 pub(crate) mod sql;
+mod sweep;
+mod unread;
 pub mod users;
 
 use std::str::FromStr;

@@ -20,8 +20,8 @@ use self::report::Report;
 use self::token_reading::{TokenReading, time_shown};
 use super::client::{Endpoint, Place, Socket};
 use super::close_codes::explain;
-use super::{auth_settings, http_answer, printable};
-use crate::auth::{AuthError, Verifier};
+use super::{http_answer, printable};
+use crate::auth::{AuthError, AuthSettings, Verifier};
 use crate::clock::Clock;
 use crate::config::{DoctorTarget, Settings};
 
@@ -169,7 +169,8 @@ async fn tell_signature(
     if settings.jwt_secret.is_none() && settings.jwt_public_key_file.is_none() && settings.jwks_url.is_none() {
         return report.note("signature", "not checked here: no key is set (TIDINGS_JWT_SECRET and others)");
     }
-    let verifier = match auth_settings(settings).and_then(|settings| Verifier::new(settings, clock.clone())) {
+    let verifier = match AuthSettings::configured(settings).and_then(|settings| Verifier::new(settings, clock.clone()))
+    {
         Ok(verifier) => verifier,
         Err(error) => return report.fail("signature", &format!("{error:#}"), "correct these settings"),
     };

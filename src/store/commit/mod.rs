@@ -119,7 +119,7 @@ impl Store {
 
 impl Event {
     /// The name of a durable event in the log, which is its name on the wire.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::ChatMessage { .. } => "chat_message",
             Self::MessageEdited { .. } => "message_edited",

@@ -1,0 +1,116 @@
+//! What the product does: commands become changes, changes become events, events reach those they are
+//! for. No axum, no SQL.
+
+mod announce;
+mod committer;
+pub mod delivery_marks;
+pub mod message;
+pub mod presence;
+pub mod reaction;
+pub mod timers;
+pub mod typing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{Reactions, Settings};
+use crate::error::{Error, Result};
+use crate::hub::{Hub, Outbox};
+use crate::protocol::client::Bounds;
+use crate::store::Store;
+use crate::store::commit::{Command, Outcome};
+use committer::Job;
+use delivery_marks::DeliveryMarks;
+use presence::PresenceNews;
+
+/// The chat of one server. Everything that changes a conversation goes through it.
+pub struct Chat {
+    pub store: Store,
+    pub hub: Arc<Hub>,
+    pub clock: Clock,
+    pub marks: DeliveryMarks,
+    news: PresenceNews,
+    reactions: Reactions,
+    bounds: Bounds,
+    participants_max: Option<u64>,
+    presence_grace: Duration,
+    committers: Vec<mpsc::Sender<Job>>,
+}
+
+/// Who waits for the answer to a command.
+pub enum Reply {
+    /// A socket: it gets the event, or the error, as a frame.
+    Socket(Arc<Outbox>),
+    /// A request.
+    Waiter(oneshot::Sender<Result<Outcome>>),
+}
+
+/// Most commands that wait for a committer; one more is refused as `unavailable`.
+const COMMANDS_WAITING_MAX: usize = 4_096;
+
+impl Chat {
+    /// Starts the chat's tasks on the tracker; they end when the token is cancelled.
+    pub fn start(
+        settings: &Settings,
+        (store, hub, clock): (Store, Arc<Hub>, Clock),
+        gaps: mpsc::Receiver<crate::protocol::Topic>,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Arc<Self> {
+        let (committers, queues): (Vec<_>, Vec<_>) =
+            (0..store.committers()).map(|_| mpsc::channel(COMMANDS_WAITING_MAX)).unzip();
+        let chat = Arc::new(Self {
+            store,
+            hub,
+            clock,
+            marks: DeliveryMarks::default(),
+            news: PresenceNews::default(),
+            reactions: settings.reactions.clone(),
+            bounds: Bounds {
+                text_chars_max: settings.text_chars_max,
+                attachments_max: settings.attachments_per_message_max,
+            },
+            participants_max: settings.participants_max,
+            presence_grace: settings.presence_grace,
+            committers,
+        });
+        for queue in queues {
+            tasks.spawn(committer::run(chat.clone(), queue, shutdown.clone()));
+        }
+        timers::start(&chat, settings, gaps, tasks, shutdown);
+        chat
+    }
+
+    /// The bounds of what clients write.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// How many people may be in a conversation.
+    pub fn participants_max(&self) -> Option<u64> {
+        self.participants_max
+    }
+
+    /// Hands a command to the committer of its conversation, in the order of the calls. Never waits: when
+    /// too many commands wait already, the answer is `unavailable` at once.
+    pub fn submit(&self, command: Command, reply: Reply) {
+        let index = command.conversation_id as usize % self.committers.len();
+        if let Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
+            self.committers[index].try_send(Job { command, reply })
+        {
+            self.refuse(job, Error::unavailable().with_retry_after_ms(500 + fastrand::u64(..500)));
+        }
+    }
+
+    /// Carries a command out and waits for what comes of it.
+    pub async fn commit(&self, command: Command) -> Result<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(command, Reply::Waiter(sender));
+        receiver.await.unwrap_or_else(|_| Err(Error::unavailable()))
+    }
+}

@@ -1,0 +1,154 @@
+//! Presence: a socket on any endpoint makes somebody online, the last one's going, some time later, offline.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Chat;
+use crate::error::Result;
+use crate::hub::deadlines::Due;
+use crate::hub::outbox::{Class, Item, Outbox};
+use crate::hub::people::Arrival;
+use crate::hub::topic::{Delivery, Kind};
+use crate::protocol::server::{Presence, encode};
+use crate::protocol::{Event, Frame, Time, Topic};
+
+/// A conversation of more people than this tells a newcomer only who is online.
+pub const SMALL_CONVERSATION: usize = 100;
+
+/// Whose presence has changed and is yet to be told; one entry a user, so it can't grow beyond them.
+#[derive(Default)]
+pub struct PresenceNews {
+    users: Mutex<HashSet<i64>>,
+    wake: Notify,
+}
+
+impl PresenceNews {
+    /// Has the others told how a user's presence stands.
+    pub fn look_at(&self, user_id: i64) {
+        self.users.lock().insert(user_id);
+        self.wake.notify_one();
+    }
+
+    async fn next(&self) -> HashSet<i64> {
+        loop {
+            let users = std::mem::take(&mut *self.users.lock());
+            if !users.is_empty() {
+                return users;
+            }
+            self.wake.notified().await;
+        }
+    }
+}
+
+impl Chat {
+    /// Takes in a connection; the others hear when its user was not there before.
+    pub fn arrive(&self, outbox: &Arc<Outbox>, connections_max: Option<u64>) -> Arrival {
+        let arrival = self.hub.people.enter(outbox, connections_max);
+        match arrival {
+            Arrival::Refused => {}
+            Arrival::CameOnline => {
+                self.hub.heartbeat.add(outbox);
+                self.news.look_at(outbox.user_id);
+            }
+            Arrival::AlreadyOnline => self.hub.heartbeat.add(outbox),
+        }
+        arrival
+    }
+
+    /// Lets a connection go; its user is offline when no other comes for a while.
+    pub fn depart(&self, outbox: &Outbox) {
+        self.hub.heartbeat.remove(outbox);
+        if self.hub.people.leave(outbox) {
+            let due = Due::PersonLeaves { user_id: outbox.user_id, seen_at_ms: self.clock.now_ms() };
+            self.hub.deadlines.set(tokio::time::Instant::now() + self.presence_grace, due);
+        }
+    }
+
+    /// Makes somebody offline whose time of grace has passed.
+    pub(super) async fn leave_if_gone(&self, user_id: i64, seen_at_ms: i64) {
+        if !self.hub.people.forget_if_gone(user_id, self.presence_grace) {
+            return;
+        }
+        if let Err(fault) = self.store.set_last_seen(&[user_id], seen_at_ms).await {
+            tracing::warn!(error = %fault, user.id = user_id, "last_seen was not stored");
+        }
+        self.news.look_at(user_id);
+    }
+
+    /// Tells the others of changed presence, until shutdown.
+    pub(super) async fn tell_presence(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let users = tokio::select! {
+                users = self.news.next() => users,
+                () = shutdown.cancelled() => return,
+            };
+            for user_id in users {
+                if let Err(fault) = self.tell_presence_of(user_id).await {
+                    tracing::warn!(error = %fault, user.id = user_id, "presence was not told");
+                }
+            }
+        }
+    }
+
+    async fn tell_presence_of(&self, user_id: i64) -> std::result::Result<(), crate::store::Fault> {
+        let (conversations, last_seen) = self.store.list_conversation_ids(user_id).await?;
+        let is_online = self.hub.people.is_online(user_id);
+        let event = user_status(user_id, is_online, last_seen);
+        let own = encode_status(&event, None);
+        let mut told = HashSet::new();
+        for id in conversations {
+            let Some(room) = self.hub.room(Topic::Conversation(id)) else { continue };
+            let class = Class::Presence { user_id };
+            let frame = encode_status(&event, Some(id));
+            let delivery = Delivery {
+                class,
+                except_user: Some(user_id),
+                only_kind: Some(Kind::Attending),
+                ..Delivery::new(frame)
+            };
+            self.hub.deliver(Topic::Conversation(id), delivery);
+            // A user socket hears of a person once, however many conversations they share.
+            for outbox in room.connections(None, Kind::Following) {
+                if outbox.user_id != user_id && told.insert(outbox.id) {
+                    outbox.put(Item { frame: own.clone(), mark: None }, class, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The presence of a conversation's other participants, as somebody who comes is told it.
+    pub async fn presence_in(&self, conversation_id: i64, user_id: i64, most: usize) -> Result<Vec<Bytes>> {
+        let people = self.store.list_last_seen(conversation_id, SMALL_CONVERSATION as i64 + 1).await?;
+        let people = if people.len() <= SMALL_CONVERSATION {
+            people
+        } else {
+            let online = self.hub.people.online();
+            let present = self.store.filter_participants(conversation_id, &online).await?;
+            present.into_iter().take(most).map(|id| (id, None)).collect()
+        };
+        let others = people.into_iter().filter(|(id, _)| *id != user_id);
+        let frame = |(id, last_seen)| {
+            encode_status(&user_status(id, self.hub.people.is_online(id), last_seen), Some(conversation_id))
+        };
+        Ok(others.map(frame).collect())
+    }
+}
+
+/// The event that says whether somebody is there.
+pub fn user_status(user_id: i64, is_online: bool, last_seen: Option<i64>) -> Event {
+    match is_online {
+        true => Event::UserStatus { user_id, status: Presence::Online, last_seen: None },
+        false => Event::UserStatus { user_id, status: Presence::Offline, last_seen: last_seen.map(Time) },
+    }
+}
+
+/// The frame that says whether somebody is there, in a conversation or for a user socket.
+pub fn encode_status(event: &Event, conversation_id: Option<i64>) -> Bytes {
+    encode(&Frame { event, conversation_id, event_id: None, unchanged: false, client_id: None })
+}

@@ -1,0 +1,156 @@
+//! What happens by the clock: heartbeats, deadlines, position checks, repairs, sweeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Chat;
+use super::announce::delivery;
+use crate::config::Settings;
+use crate::hub::deadlines::Due;
+use crate::hub::heartbeat::SLOTS;
+use crate::hub::topic::Delivery;
+use crate::protocol::server::{Answer, encode};
+use crate::protocol::{Close, Time, Topic};
+use crate::store::Fault;
+
+/// How long a topic may be quiet before its position is compared with the store's.
+const POSITION_CHECK: Duration = Duration::from_secs(30);
+/// How often the store is swept of what is no longer needed, and last_seen of those who are here is written.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How many events one repair reads at a time.
+const REPAIR_PAGE: i64 = 256;
+
+/// Starts the tasks.
+pub(super) fn start(
+    chat: &Arc<Chat>,
+    settings: &Settings,
+    gaps: mpsc::Receiver<Topic>,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    tasks.spawn(chat.clone().tell_presence(shutdown.clone()));
+    tasks.spawn(chat.clone().write_marks(shutdown.clone()));
+    tasks.spawn(until(shutdown, deadlines(chat.clone())));
+    tasks.spawn(until(shutdown, repair(chat.clone(), gaps)));
+    tasks.spawn(until(shutdown, check_positions(chat.clone())));
+    tasks.spawn(until(shutdown, sweep(chat.clone(), settings.events_retention)));
+    if let Some(interval) = settings.heartbeat_interval {
+        tasks.spawn(until(shutdown, beat(chat.clone(), interval)));
+    }
+}
+
+/// Runs a task until shutdown.
+fn until(
+    shutdown: &CancellationToken,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let shutdown = shutdown.clone();
+    async move {
+        tokio::select! {
+            () = task => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+async fn beat(chat: Arc<Chat>, heartbeat_interval: Duration) {
+    let mut turns = interval((heartbeat_interval / SLOTS).max(Duration::from_millis(1)));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        chat.hub.heartbeat.turn();
+    }
+}
+
+async fn deadlines(chat: Arc<Chat>) {
+    loop {
+        match chat.hub.deadlines.next().await {
+            Due::TokenExpires(outbox) => {
+                if let Some(outbox) = outbox.upgrade() {
+                    outbox.close(Close::TokenExpired);
+                }
+            }
+            Due::TokenExpiresSoon(outbox, expires_at_ms) => {
+                if let Some(outbox) = outbox.upgrade() {
+                    outbox.push(encode(&Answer::TokenExpiring { expires_at: Time(expires_at_ms) }));
+                }
+            }
+            Due::TypingEnds { topic, user_id } => {
+                if let Some(room) = chat.hub.room(topic)
+                    && let Some(until) = room.expire_typing(user_id)
+                {
+                    chat.hub.deadlines.set(until, Due::TypingEnds { topic, user_id });
+                }
+            }
+            Due::PersonLeaves { user_id, seen_at_ms } => chat.leave_if_gone(user_id, seen_at_ms).await,
+        }
+    }
+}
+
+/// Reads from the store what the hub found missing.
+async fn repair(chat: Arc<Chat>, mut gaps: mpsc::Receiver<Topic>) {
+    while let Some(topic) = gaps.recv().await {
+        if let Err(fault) = chat.catch_up(topic).await {
+            tracing::warn!(error = %fault, "a gap could not be read; the next position check tries again");
+        }
+    }
+}
+
+/// Compares the positions of quiet topics with the store's.
+async fn check_positions(chat: Arc<Chat>) {
+    let mut checks = interval(POSITION_CHECK / 2);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        checks.tick().await;
+        let Some(since) = Instant::now().checked_sub(POSITION_CHECK / 2) else { continue };
+        let idle = chat.hub.idle_since(since);
+        for chunk in idle.chunks(256) {
+            let topics: Vec<Topic> = chunk.iter().map(|(topic, _)| *topic).collect();
+            let Ok(positions) = chat.store.last_event_ids(&topics).await else { break };
+            for (topic, position) in chunk {
+                if positions.get(topic).is_some_and(|last| last > position) {
+                    let _ = chat.catch_up(*topic).await;
+                }
+            }
+        }
+    }
+}
+
+async fn sweep(chat: Arc<Chat>, events_retention: Option<Duration>) {
+    let mut sweeps = interval(SWEEP);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        sweeps.tick().await;
+        let now = chat.clock.now_ms();
+        let online = chat.hub.people.online();
+        for outcome in [chat.store.set_last_seen(&online, now).await, chat.store.sweep(now, events_retention).await] {
+            if let Err(fault) = outcome {
+                tracing::warn!(error = %fault, "a sweep failed; the next one tries again");
+            }
+        }
+    }
+}
+
+impl Chat {
+    /// Delivers what the store has and the hub has not yet.
+    pub async fn catch_up(&self, topic: Topic) -> Result<(), Fault> {
+        while let Some(position) = self.hub.room(topic).and_then(|room| room.last_event_id()) {
+            let page = self.store.read_log(topic, position, REPAIR_PAGE).await?;
+            if page.up_to <= position || page.is_gone {
+                return Ok(());
+            }
+            let mut events = page.events.iter().peekable();
+            for event_id in position + 1..=page.up_to {
+                let told = events.next_if(|told| told.event_id == Some(event_id));
+                let delivery = told.map_or_else(|| Delivery::passed_over(event_id), |told| delivery(topic, told));
+                self.hub.deliver(topic, delivery);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The HTTP edge: the router on one page, a file per noun. Sockets are upgraded here and handed on.
+
+pub mod address;
+pub mod body;
+pub mod caller;
+pub mod health;
+pub mod origin;
+pub mod page;
+pub mod problem;
+pub mod route;
+pub mod server;
+mod sockets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, Method, header};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::app::App;
+use route::Route;
+
+/// Every REST route there is. The router and the OpenAPI document are both made of it, so that no route
+/// can be in one and not in the other.
+pub fn routes() -> Vec<Route> {
+    [].into_iter().collect()
+}
+
+/// The public listener's router.
+pub fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        router = router.route(route.path, route.handler);
+    }
+    router
+        .route("/healthz", axum::routing::get(health::process))
+        .route("/readyz", axum::routing::get(health::ready))
+        .route("/ws/{*path}", axum::routing::any(sockets::upgrade))
+        .fallback(problem::unknown_path)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .layer(DefaultBodyLimit::max(body_limit(app)))
+        .layer(cors(app))
+        .with_state(app.clone())
+}
+
+/// The admin listener's router.
+pub fn admin_router(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", axum::routing::get(health::process))
+        .route("/readyz", axum::routing::get(health::ready))
+        .fallback(problem::unknown_path)
+        .method_not_allowed_fallback(problem::wrong_method)
+        .with_state(app.clone())
+}
+
+fn body_limit(app: &App) -> usize {
+    app.settings.request_bytes_max.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+/// Cross-origin requests: the same list as for sockets; never credentials.
+fn cors(app: &Arc<App>) -> CorsLayer {
+    let app = app.clone();
+    let allowed = move |origin: &axum::http::HeaderValue, parts: &axum::http::request::Parts| {
+        origin::is_allowed(&app.settings, Some(origin), &parts.headers)
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(allowed))
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("idempotency-key")])
+        .expose_headers([header::LINK, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(600))
+}

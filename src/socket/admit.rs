@@ -1,0 +1,175 @@
+//! Who may come in: the checks in their order, each with its close code, and the connection they make.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::upgrade::Upgraded;
+use tokio::time::Instant;
+
+use super::connection::{Connection, Guard};
+use super::join;
+use super::upgrade::{Handshake, Socket};
+use super::websocket::WebSocket;
+use crate::app::App;
+use crate::auth::{AuthError, Verified};
+use crate::hub::deadlines::{Due, Key};
+use crate::hub::outbox::{Bounds, Outbox};
+use crate::hub::people::Arrival;
+use crate::hub::topic::Seat;
+use crate::protocol::client::Endpoint;
+use crate::protocol::{Close, Topic};
+use crate::store::Fault;
+use crate::store::conversations::Participation;
+use crate::store::users::User;
+
+/// A user who has shown a good token.
+pub struct Authenticated {
+    pub user: User,
+    pub verified: Verified,
+}
+
+/// What a socket gives access to. Only the checks here make one.
+pub enum Access {
+    Chat { seat: Seat, participation: Participation },
+    Notifications { seat: Seat },
+    User { seat: Seat },
+}
+
+/// Takes a connection in: checked, greeted and caught up. Otherwise it has been closed with the reason.
+pub async fn admit(
+    app: &Arc<App>,
+    handshake: Handshake,
+    upgraded: Upgraded,
+    socket: Socket,
+) -> Option<Box<Connection>> {
+    let mut ws = WebSocket::new(upgraded, app.settings.frame_bytes_max).await;
+    let checked = match authenticate(app, handshake.token.as_deref()).await {
+        Ok(authenticated) => match access(app, &handshake, &authenticated.user).await {
+            Ok(access) => Ok((authenticated, access)),
+            Err(close) => Err((close, Some(authenticated.user.id))),
+        },
+        Err(close) => Err((close, None)),
+    };
+    let (authenticated, access) = match checked {
+        Ok(checked) => checked,
+        Err((close, user_id)) => {
+            log_refusal(&handshake, close, user_id);
+            ws.close(close).await;
+            return None;
+        }
+    };
+    let outbox = new_outbox(app, &handshake, authenticated.user.id);
+    if app.chat.arrive(&outbox, app.settings.connections_per_user_max) == Arrival::Refused {
+        log_refusal(&handshake, Close::TooManyConnections, Some(authenticated.user.id));
+        ws.close(Close::TooManyConnections).await;
+        return None;
+    }
+    let mut guard = Guard::new(app.clone(), outbox.clone(), socket);
+    guard.expires = expiry_of(app, &outbox, &authenticated.verified);
+    tracing::info!(
+        endpoint = handshake.endpoint.as_str(),
+        target.id = handshake.id,
+        user.id = outbox.user_id,
+        connection.id = outbox.id,
+        address = %handshake.address,
+        "connection accepted"
+    );
+    let person = authenticated.user.person();
+    let greeting =
+        join::Greeting { app, ws: &mut ws, outbox: &outbox, authenticated: &authenticated, since: handshake.since };
+    match greeting.join(access).await {
+        Ok((seats, first)) => Some(Box::new(Connection::new(ws, guard, seats, person, first))),
+        Err(close) => {
+            log_end(&outbox, close);
+            ws.close(close).await;
+            None
+        }
+    }
+}
+
+fn new_outbox(app: &App, handshake: &Handshake, user_id: i64) -> Arc<Outbox> {
+    let bounds = Bounds {
+        frames_max: usize::try_from(app.settings.outbox_frames_max).unwrap_or(usize::MAX),
+        bytes_max: usize::try_from(app.settings.outbox_bytes_max).unwrap_or(usize::MAX),
+    };
+    Arc::new(Outbox::new(app.hub.next_connection_id(), user_id, handshake.endpoint, handshake.opted_in, bounds))
+}
+
+/// Checks a token and its user: missing, invalid, expired, revoked or erased, in this order.
+pub async fn authenticate(app: &App, token: Option<&str>) -> Result<Authenticated, Close> {
+    let token = token.ok_or(Close::MissingToken)?;
+    let verified = app.verifier.verify(token).await.map_err(|error| match error {
+        AuthError::Invalid(reason) => {
+            tracing::info!(reason, "authentication failed");
+            Close::InvalidToken
+        }
+        AuthError::Expired => Close::TokenExpired,
+        AuthError::Unavailable => Close::TryAgainLater,
+    })?;
+    let user = app.store.meet_user(verified.user_id, &verified.names).await.map_err(out_of_reach)?;
+    if user.refuses_token_of(verified.issued_at) {
+        return Err(Close::SessionRevoked);
+    }
+    Ok(Authenticated { user, verified })
+}
+
+/// Checks that the user may have this socket.
+async fn access(app: &Arc<App>, handshake: &Handshake, user: &User) -> Result<Access, Close> {
+    if handshake.endpoint != Endpoint::Chat {
+        if handshake.id != user.id {
+            return Err(Close::UserMismatch);
+        }
+        let seat = app.hub.open(Topic::User(user.id));
+        return Ok(match handshake.endpoint {
+            Endpoint::User => Access::User { seat },
+            _ => Access::Notifications { seat },
+        });
+    }
+    // The place in the topic is taken before its position is read, so that nothing passes by in between.
+    let seat = app.hub.open(Topic::Conversation(handshake.id));
+    let participation = app.store.find_participation(handshake.id, user.id).await.map_err(out_of_reach)?;
+    participation.map(|participation| Access::Chat { seat, participation }).ok_or(Close::AccessDenied)
+}
+
+/// The store could not be asked: that is no reason to say no.
+pub fn out_of_reach(fault: Fault) -> Close {
+    tracing::warn!(error = %fault, "the store failed");
+    Close::TryAgainLater
+}
+
+/// Sets the deadlines of a connection's token.
+pub fn expiry_of(app: &App, outbox: &Arc<Outbox>, verified: &Verified) -> Vec<Key> {
+    let deadline_ms = app.verifier.deadline_ms(verified);
+    let at =
+        |ms: i64| Instant::now() + Duration::from_millis(u64::try_from(ms - app.clock.now_ms()).unwrap_or_default());
+    let mut keys = vec![app.hub.deadlines.set(at(deadline_ms), Due::TokenExpires(Arc::downgrade(outbox)))];
+    if let (true, Some(warning)) = (outbox.opted_in, app.settings.token_warning) {
+        let expires_at_ms = verified.expires_at * 1000;
+        let due = Due::TokenExpiresSoon(Arc::downgrade(outbox), expires_at_ms);
+        keys.push(app.hub.deadlines.set(at(expires_at_ms - warning.as_millis() as i64), due));
+    }
+    keys
+}
+
+fn log_refusal(handshake: &Handshake, close: Close, user_id: Option<i64>) {
+    tracing::info!(
+        endpoint = handshake.endpoint.as_str(),
+        target.id = handshake.id,
+        user.id = user_id,
+        address = %handshake.address,
+        close.code = close.code(),
+        reason = close.reason(),
+        "connection refused"
+    );
+}
+
+/// Logs the end of a connection that had been accepted.
+pub fn log_end(outbox: &Outbox, close: Close) {
+    tracing::info!(
+        user.id = outbox.user_id,
+        connection.id = outbox.id,
+        close.code = close.code(),
+        reason = close.reason(),
+        "connection closed"
+    );
+}

@@ -1,0 +1,240 @@
+//! One connection, one task: writes all that waits in one go, reads commands, ends in one place.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::dispatch::{self, Next};
+use super::upgrade::Socket;
+use super::websocket::{Gone, Incoming, WebSocket};
+use super::{admit, join};
+use crate::app::App;
+use crate::hub::deadlines::Key;
+use crate::hub::outbox::{Batch, Control, Item, Outbox};
+use crate::hub::topic::Seat;
+use crate::protocol::{Close, Person};
+
+/// How long one write may be stuck before the peer counts as too slow.
+const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+/// How many refused frames within the window close the socket.
+const REFUSED_MAX: u32 = 100;
+const REFUSED_WINDOW: Duration = Duration::from_secs(10);
+
+/// An accepted connection.
+pub struct Connection {
+    ws: WebSocket,
+    pub guard: Guard,
+    pub seats: Seats,
+    pub person: Person,
+    pub floods: Floods,
+    /// A frame that came before the connection was caught up, and whether `resume` may still come.
+    first: Option<Incoming>,
+}
+
+/// The topics that a connection listens to.
+pub enum Seats {
+    /// A chat or notifications socket's.
+    One(Seat),
+    /// A user socket's: the notifications, and each conversation by its id.
+    Many {
+        #[expect(dead_code, reason = "held for its place in the topic")]
+        notifications: Seat,
+        conversations: HashMap<i64, Seat>,
+    },
+}
+
+/// What an accepted connection holds of the rest of the server; dropping it, after the transport, is the
+/// one clean-up.
+pub struct Guard {
+    pub app: Arc<App>,
+    pub outbox: Arc<Outbox>,
+    pub expires: Vec<Key>,
+    _socket: Socket,
+}
+
+impl Guard {
+    pub fn new(app: Arc<App>, outbox: Arc<Outbox>, socket: Socket) -> Self {
+        Self { app, outbox, expires: Vec::new(), _socket: socket }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        for key in self.expires.drain(..) {
+            self.app.hub.deadlines.remove(key);
+        }
+        self.app.chat.depart(&self.outbox);
+    }
+}
+
+/// Counts frames that were refused for coming too often.
+#[derive(Default)]
+pub struct Floods {
+    since: Option<Instant>,
+    refused: u32,
+}
+
+impl Floods {
+    /// Counts one; whether it was one too many.
+    pub fn refuse(&mut self) -> bool {
+        let now = Instant::now();
+        match self.since {
+            Some(since) if now - since < REFUSED_WINDOW => self.refused += 1,
+            _ => (self.since, self.refused) = (Some(now), 1),
+        }
+        self.refused >= REFUSED_MAX
+    }
+}
+
+/// How a connection ends.
+enum End {
+    /// The server says why.
+    Close(Close),
+    /// The peer has said so, or has gone.
+    Peer,
+}
+
+impl Connection {
+    pub fn new(ws: WebSocket, guard: Guard, seats: Seats, person: Person, first: Option<Incoming>) -> Self {
+        Self { ws, guard, seats, person, floods: Floods::default(), first }
+    }
+}
+
+/// Runs a connection to its end. The transport is closed before the guard cleans up.
+pub async fn run(app: Arc<App>, mut connection: Box<Connection>) {
+    let end = connection.serve(&app).await;
+    let Connection { ws, guard, seats, .. } = *connection;
+    match end {
+        End::Close(close) => {
+            admit::log_end(&guard.outbox, close);
+            // The topics are left first: nothing more is gathered for a socket that ends.
+            drop(seats);
+            ws.close(close).await;
+        }
+        End::Peer => {
+            tracing::info!(
+                user.id = guard.outbox.user_id,
+                connection.id = guard.outbox.id,
+                "connection ended by the peer"
+            );
+            drop(seats);
+            ws.finish().await;
+        }
+    }
+    drop(guard);
+}
+
+impl Connection {
+    async fn serve(&mut self, app: &Arc<App>) -> End {
+        if let Some(first) = self.first.take()
+            && let Some(end) = self.take(app, first).await
+        {
+            return end;
+        }
+        let outbox = self.guard.outbox.clone();
+        loop {
+            tokio::select! {
+                batch = outbox.next() => {
+                    if let Some(end) = self.write(app, batch).await {
+                        return end;
+                    }
+                }
+                incoming = self.ws.receive() => {
+                    if let Some(end) = self.take(app, incoming).await {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what the peer sent.
+    async fn take(&mut self, app: &Arc<App>, incoming: Incoming) -> Option<End> {
+        self.guard.outbox.hear(app.hub.heartbeat.tick());
+        let next = match incoming {
+            Incoming::Text(text) => dispatch::text(app, self, text.as_str()),
+            Incoming::Binary => dispatch::binary(app, self),
+            Incoming::Alive => Next::Go,
+            Incoming::Closed => return Some(End::Peer),
+            Incoming::Broken(close) => return Some(End::Close(close)),
+        };
+        match next {
+            Next::Go => None,
+            Next::Close(close) => Some(End::Close(close)),
+            Next::Renew { token, client_id } => {
+                let renewal = Box::pin(dispatch::renew(app, self, token, client_id));
+                renewal.await.err().map(End::Close)
+            }
+        }
+    }
+
+    /// Writes what waits and does what else is to be done.
+    async fn write(&mut self, app: &Arc<App>, batch: Batch) -> Option<End> {
+        let outbox = self.guard.outbox.clone();
+        if let Some(close @ (Close::SlowConsumer | Close::HeartbeatTimeout)) = batch.close {
+            return Some(End::Close(close));
+        }
+        let write = async {
+            write_frames(app, &mut self.ws, &outbox, batch.frames).await?;
+            if batch.ping { self.ws.ping().await } else { Ok(()) }
+        };
+        let written = tokio::select! {
+            written = write => written,
+            close = outbox.must_break_off() => return Some(End::Close(close)),
+        };
+        if written.is_err() {
+            return Some(outbox.closing().map_or(End::Peer, End::Close));
+        }
+        for control in batch.controls {
+            if let Some(end) = Box::pin(self.obey(app, control)).await {
+                return Some(end);
+            }
+        }
+        batch.close.map(End::Close)
+    }
+
+    /// Begins or ends listening to a conversation, on a user socket.
+    async fn obey(&mut self, app: &Arc<App>, control: Control) -> Option<End> {
+        let Seats::Many { conversations, .. } = &mut self.seats else { return None };
+        match control {
+            Control::Leave { conversation_id } => {
+                conversations.remove(&conversation_id);
+            }
+            Control::Join { conversation_id } if !conversations.contains_key(&conversation_id) => {
+                match join::join_conversation(app, &mut self.ws, &self.guard.outbox, conversation_id).await {
+                    Ok(Some(seat)) => {
+                        conversations.insert(conversation_id, seat);
+                    }
+                    Ok(None) => {}
+                    Err(close) => return Some(End::Close(close)),
+                }
+            }
+            Control::Join { .. } => {}
+        }
+        None
+    }
+}
+
+/// Writes frames within the deadline, tells the outbox as they go, and notes what has been handed over.
+async fn write_frames(app: &App, ws: &mut WebSocket, outbox: &Outbox, frames: VecDeque<Item>) -> Result<(), Gone> {
+    let marks: Vec<_> = frames.iter().filter_map(|item| item.mark).collect();
+    let (mut count, mut bytes) = (0, 0);
+    for item in frames {
+        count += 1;
+        bytes += item.frame.len();
+        timeout(WRITE_DEADLINE, ws.feed(item.frame)).await.map_err(|_| late(outbox))??;
+    }
+    timeout(WRITE_DEADLINE, ws.flush()).await.map_err(|_| late(outbox))??;
+    outbox.written(count, bytes);
+    if !marks.is_empty() {
+        app.chat.marks.hand(outbox.user_id, marks.into_iter());
+    }
+    Ok(())
+}
+
+fn late(outbox: &Outbox) -> Gone {
+    outbox.close(Close::SlowConsumer);
+    Gone
+}

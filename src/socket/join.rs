@@ -1,0 +1,432 @@
+//! From admission to live: the greeting, the replay of what was missed, the state as it stands. What is
+//! written here goes straight to the socket; live events gather in the outbox until it is done.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::admit::{Access, Authenticated, out_of_reach};
+use super::connection::Seats;
+use super::websocket::{Incoming, WebSocket};
+use crate::app::App;
+use crate::chat::presence::{encode_status, user_status};
+use crate::error::Error;
+use crate::hub::Mark;
+use crate::hub::outbox::Outbox;
+use crate::hub::topic::{Kind, Seat};
+use crate::protocol::client::{Command, Endpoint, parse};
+use crate::protocol::server::{Answer, Connected, Position, Resumed, encode};
+use crate::protocol::{Close, Event, Frame, Time, Topic};
+use crate::store::events::Told;
+
+/// How many events are read from the store and written at a time.
+const PAGE: i64 = 500;
+/// How long a page may take to be written before the peer counts as too slow.
+const PAGE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a user socket waits for its client to say where to resume.
+const RESUME_WAIT: Duration = Duration::from_secs(5);
+/// Most conversations whose positions a user socket is greeted with.
+const CURSORS_MAX: i64 = 1_000;
+/// Most people whose presence a user socket is told when it comes.
+const PRESENCE_MAX: usize = 1_000;
+
+/// What it takes to greet a connection.
+pub struct Greeting<'a> {
+    pub app: &'a Arc<App>,
+    pub ws: &'a mut WebSocket,
+    pub outbox: &'a Arc<Outbox>,
+    pub authenticated: &'a Authenticated,
+    pub since: Option<String>,
+}
+
+/// A topic on its way to live: how far its log has been shown, and what its reader has cleared.
+struct Catching {
+    topic: Topic,
+    seat: Seat,
+    kind: Kind,
+    position: i64,
+    cleared_up_to: i64,
+}
+
+type Ended<T> = Result<T, Close>;
+
+impl Greeting<'_> {
+    /// Greets, catches up and joins. The answer may hold a first frame that is yet to be dispatched.
+    pub async fn join(mut self, access: Access) -> Ended<(Seats, Option<Incoming>)> {
+        match access {
+            Access::Chat { seat, participation } => {
+                let catching = Catching {
+                    topic: Topic::Conversation(participation.conversation_id),
+                    seat,
+                    kind: Kind::Attending,
+                    position: participation.last_event_id,
+                    cleared_up_to: participation.cleared_up_to,
+                };
+                self.join_one(catching).await.map(|seat| (Seats::One(seat), None))
+            }
+            Access::Notifications { seat } => {
+                let topic = Topic::User(self.outbox.user_id);
+                let position = self.position_of(topic).await?;
+                let catching = Catching { topic, seat, kind: Kind::Following, position, cleared_up_to: 0 };
+                self.join_one(catching).await.map(|seat| (Seats::One(seat), None))
+            }
+            Access::User { seat } => self.join_all(seat).await,
+        }
+    }
+
+    async fn position_of(&mut self, topic: Topic) -> Ended<i64> {
+        Ok(self.app.store.last_event_id(topic).await.map_err(out_of_reach)?.unwrap_or_default())
+    }
+
+    /// A chat or notifications socket.
+    async fn join_one(&mut self, mut catching: Catching) -> Ended<Seat> {
+        if self.outbox.opted_in {
+            self.greet(match catching.topic {
+                Topic::Conversation(conversation_id) => {
+                    Position::Chat { conversation_id, last_event_id: catching.position }
+                }
+                Topic::User(_) => Position::Notifications { last_event_id: catching.position },
+            })
+            .await?;
+        }
+        let since = match self.since.take() {
+            None => None,
+            Some(since) => {
+                let since = since.parse::<i64>().ok().filter(|since| *since >= 0);
+                if since.is_none() {
+                    let error = Error::field("since", "`since` must be an event id: an integer of at least 0");
+                    self.send([encode(&Answer::error(&error, None))]).await?;
+                }
+                since
+            }
+        };
+        if let Some(since) = since {
+            catching.position = since;
+            self.replay(&mut catching, None).await?;
+        }
+        while catching.seat.join(self.outbox, catching.kind, catching.position, catching.cleared_up_to).is_err() {
+            self.replay(&mut catching, None).await?;
+        }
+        self.tell_state(&catching, since.is_some()).await?;
+        if since.is_some() {
+            let last_event_id = catching.position;
+            let position = match catching.topic {
+                Topic::Conversation(_) => Resumed::Chat { last_event_id },
+                Topic::User(user_id) => Resumed::Notifications {
+                    last_event_id,
+                    unread_count: self.app.store.count_unread_notifications(user_id).await.map_err(out_of_reach)?,
+                },
+            };
+            self.send([encode(&Answer::Resumed { position })]).await?;
+        }
+        Ok(catching.seat)
+    }
+
+    /// A user socket: every conversation, and the notifications.
+    async fn join_all(&mut self, notifications: Seat) -> Ended<(Seats, Option<Incoming>)> {
+        let user_id = self.outbox.user_id;
+        let own = Topic::User(user_id);
+        let mut followed = vec![Catching {
+            topic: own,
+            seat: notifications,
+            kind: Kind::Following,
+            position: self.position_of(own).await?,
+            cleared_up_to: 0,
+        }];
+        // Places are taken before positions are read, so that nothing passes by in between.
+        let (ids, _) = self.app.store.list_conversation_ids(user_id).await.map_err(out_of_reach)?;
+        let mut seats: HashMap<i64, Seat> =
+            ids.into_iter().map(|id| (id, self.app.hub.open(Topic::Conversation(id)))).collect();
+        let places = self.app.store.list_places(user_id).await.map_err(out_of_reach)?;
+        let mut cursors = BTreeMap::new();
+        for place in places {
+            let topic = Topic::Conversation(place.conversation_id);
+            let seat = seats.remove(&place.conversation_id).unwrap_or_else(|| self.app.hub.open(topic));
+            if (cursors.len() as i64) < CURSORS_MAX {
+                cursors.insert(place.conversation_id, place.last_event_id);
+            }
+            let (position, cleared_up_to) = (place.last_event_id, place.cleared_up_to);
+            followed.push(Catching { topic, seat, kind: Kind::Following, position, cleared_up_to });
+        }
+        self.greet(Position::User { cursors, notifications: followed[0].position }).await?;
+        let (resume, first) = self.first_frame().await;
+        let mut resumed = Vec::new();
+        if let Some((cursors, notifications, _)) = &resume {
+            for catching in &mut followed {
+                let cursor = match catching.topic {
+                    Topic::User(_) => *notifications,
+                    Topic::Conversation(id) => cursors.get(&id).copied(),
+                };
+                if let Some(cursor) = cursor {
+                    catching.position = cursor;
+                    self.replay(catching, named(catching.topic)).await?;
+                    resumed.push(catching.topic);
+                }
+            }
+        }
+        for catching in &mut followed {
+            while catching.seat.join(self.outbox, catching.kind, catching.position, catching.cleared_up_to).is_err() {
+                self.replay(catching, named(catching.topic)).await?;
+            }
+        }
+        self.tell_all_state(&followed, &resumed).await?;
+        if let Some((_, _, client_id)) = resume {
+            self.tell_resumed(&followed, client_id.as_deref()).await?;
+        }
+        Ok((seats_of(followed), first))
+    }
+
+    /// Waits for the client's first frame, which alone may say where to resume.
+    async fn first_frame(&mut self) -> (Option<Resume>, Option<Incoming>) {
+        let Ok(incoming) = timeout(RESUME_WAIT, self.first_data()).await else { return (None, None) };
+        if let Incoming::Text(text) = &incoming
+            && let (envelope, Ok(Command::Resume { cursors, notifications })) =
+                parse(text.as_str(), Endpoint::User, self.app.chat.bounds())
+            && self.app.limits.commands.take(&self.outbox.user_id).is_ok()
+        {
+            return (Some((cursors.into_iter().collect(), notifications, envelope.client_id)), None);
+        }
+        (None, Some(incoming))
+    }
+
+    async fn first_data(&mut self) -> Incoming {
+        loop {
+            match self.ws.receive().await {
+                Incoming::Alive => self.outbox.hear(self.app.hub.heartbeat.tick()),
+                incoming => return incoming,
+            }
+        }
+    }
+
+    async fn greet(&mut self, position: Position) -> Ended<()> {
+        let (store, user) = (&self.app.store, &self.authenticated.user);
+        let unread_count = match &position {
+            Position::Chat { conversation_id, .. } => store.count_unread(*conversation_id, user.id).await,
+            Position::Notifications { .. } => store.count_unread_notifications(user.id).await,
+            Position::User { .. } => store.count_unread_messages(user.id).await,
+        };
+        let connected = Connected {
+            position,
+            user: user.person(),
+            server_time: Time(self.app.clock.now_ms()),
+            heartbeat_interval_ms: self.app.settings.heartbeat_interval.map(|every| every.as_millis() as u64),
+            token_expires_at: Time(self.authenticated.verified.expires_at * 1000),
+            limits: self.app.client_limits(),
+            unread_count: unread_count.map_err(out_of_reach)?,
+            connection_id: self.outbox.id.to_string(),
+        };
+        self.send([encode(&Answer::Connected(Box::new(connected)))]).await
+    }
+
+    /// Writes the log from a position to its end. Where it can't be followed from there, says so and goes
+    /// on from the end.
+    async fn replay(&mut self, catching: &mut Catching, conversation_id: Option<i64>) -> Ended<()> {
+        replay(self.app, self.ws, self.outbox, catching, conversation_id).await
+    }
+
+    /// The state of one topic as it stands: receipts after a resume, presence and typing always.
+    async fn tell_state(&mut self, catching: &Catching, with_receipts: bool) -> Ended<()> {
+        let Topic::Conversation(id) = catching.topic else { return Ok(()) };
+        if with_receipts {
+            self.tell_receipts(id).await?;
+        }
+        let most = usize::try_from(self.app.settings.outbox_frames_max / 2).unwrap_or(usize::MAX);
+        let presence = self.app.chat.presence_in(id, self.outbox.user_id, most).await;
+        self.send(presence.map_err(|_| Close::TryAgainLater)?).await?;
+        self.send(catching.seat.room().typing_now(self.outbox.user_id)).await
+    }
+
+    async fn tell_receipts(&mut self, id: i64) -> Ended<()> {
+        let receipts = self.app.store.list_receipts(id, self.outbox.user_id).await.map_err(out_of_reach)?;
+        let frame = |event: &Event| {
+            encode(&Frame { event, conversation_id: Some(id), event_id: None, unchanged: false, client_id: None })
+        };
+        self.send(receipts.iter().map(frame)).await
+    }
+
+    /// The state of a user socket: receipts of what was resumed, and everybody's presence once.
+    async fn tell_all_state(&mut self, followed: &[Catching], resumed: &[Topic]) -> Ended<()> {
+        for topic in resumed {
+            if let Topic::Conversation(id) = topic {
+                self.tell_receipts(*id).await?;
+            }
+        }
+        let user_id = self.outbox.user_id;
+        let people = self.app.store.list_contacts(user_id, 10 * PRESENCE_MAX as i64).await.map_err(out_of_reach)?;
+        let is_online = |id: i64| self.app.hub.people.is_online(id);
+        let (mut shown, offline): (Vec<_>, Vec<_>) = people.into_iter().partition(|(id, _)| is_online(*id));
+        shown.extend(offline);
+        shown.truncate(PRESENCE_MAX);
+        let frames: Vec<Bytes> =
+            shown.into_iter().map(|(id, seen)| encode_status(&user_status(id, is_online(id), seen), None)).collect();
+        self.send(frames).await?;
+        for catching in followed {
+            self.send(catching.seat.room().typing_now(user_id)).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_resumed(&mut self, followed: &[Catching], client_id: Option<&str>) -> Ended<()> {
+        let mut cursors = BTreeMap::new();
+        let mut notifications = 0;
+        for catching in followed {
+            match catching.topic {
+                Topic::Conversation(id) => _ = cursors.insert(id, catching.position),
+                Topic::User(_) => notifications = catching.position,
+            }
+        }
+        let frame = encode(&Answer::Resumed { position: Resumed::User { cursors, notifications } });
+        let frame = client_id.map_or(frame.clone(), |id| crate::protocol::server::with_client_id(&frame, id));
+        self.send([frame]).await
+    }
+
+    async fn send(&mut self, frames: impl IntoIterator<Item = Bytes>) -> Ended<()> {
+        send(self.ws, self.outbox, frames).await
+    }
+}
+
+/// Cursors by conversation, the notifications' cursor, and the frame's `client_id`.
+type Resume = (HashMap<i64, i64>, Option<i64>, Option<String>);
+
+/// What a `resync` on a user socket names.
+fn named(topic: Topic) -> Option<i64> {
+    match topic {
+        Topic::Conversation(id) => Some(id),
+        Topic::User(_) => None,
+    }
+}
+
+fn seats_of(followed: Vec<Catching>) -> Seats {
+    let mut conversations = HashMap::new();
+    let mut notifications = None;
+    for catching in followed {
+        match catching.topic {
+            Topic::Conversation(id) => _ = conversations.insert(id, catching.seat),
+            Topic::User(_) => notifications = Some(catching.seat),
+        }
+    }
+    match notifications {
+        Some(notifications) => Seats::Many { notifications, conversations },
+        None => unreachable!("a user socket always follows its user's notifications"),
+    }
+}
+
+/// Lets a user socket listen to a conversation that its user has joined, from the joining on. Nothing
+/// where the user is not in it any more.
+pub async fn join_conversation(
+    app: &Arc<App>,
+    ws: &mut WebSocket,
+    outbox: &Arc<Outbox>,
+    conversation_id: i64,
+) -> Ended<Option<Seat>> {
+    let topic = Topic::Conversation(conversation_id);
+    let seat = app.hub.open(topic);
+    let place = app.store.find_joining(conversation_id, outbox.user_id).await.map_err(out_of_reach)?;
+    let Some((joined_event_id, cleared_up_to)) = place else { return Ok(None) };
+    let position = (joined_event_id - 1).max(0);
+    let mut catching = Catching { topic, seat, kind: Kind::Following, position, cleared_up_to };
+    replay(app, ws, outbox, &mut catching, Some(conversation_id)).await?;
+    while catching.seat.join(outbox, catching.kind, catching.position, cleared_up_to).is_err() {
+        replay(app, ws, outbox, &mut catching, Some(conversation_id)).await?;
+    }
+    Ok(Some(catching.seat))
+}
+
+async fn replay(
+    app: &Arc<App>,
+    ws: &mut WebSocket,
+    outbox: &Arc<Outbox>,
+    catching: &mut Catching,
+    conversation_id: Option<i64>,
+) -> Ended<()> {
+    loop {
+        let page = app.store.read_log(catching.topic, catching.position, PAGE).await.map_err(out_of_reach)?;
+        if page.is_gone {
+            catching.position = page.last_event_id;
+            let resync = Answer::Resync { conversation_id, last_event_id: page.last_event_id };
+            return send(ws, outbox, [encode(&resync)]).await;
+        }
+        let reader =
+            Reader { user_id: outbox.user_id, opted_in: outbox.opted_in, cleared_up_to: catching.cleared_up_to };
+        let frames: Vec<Bytes> = page.events.iter().filter_map(|told| reader.frame(catching.topic, told)).collect();
+        send(ws, outbox, frames).await?;
+        outbox.hear(app.hub.heartbeat.tick());
+        app.chat.marks.hand(outbox.user_id, page.events.iter().filter_map(|told| reader.mark(catching.topic, told)));
+        catching.position = page.up_to.max(catching.position);
+        if catching.position >= page.last_event_id {
+            return Ok(());
+        }
+    }
+}
+
+/// Who reads a replay.
+struct Reader {
+    user_id: i64,
+    opted_in: bool,
+    cleared_up_to: i64,
+}
+
+impl Reader {
+    fn sees(&self, told: &Told) -> bool {
+        (self.opted_in || !told.event.is_opt_in())
+            && told.about.is_none_or(|about| about.message_id > self.cleared_up_to)
+    }
+
+    fn frame(&self, topic: Topic, told: &Told) -> Option<Bytes> {
+        if !self.sees(told) {
+            return None;
+        }
+        let hides_reply = told.about.and_then(|about| about.reply_to_id).is_some_and(|id| id <= self.cleared_up_to);
+        let hidden = hides_reply.then(|| hide_reply(told));
+        let told = hidden.as_ref().unwrap_or(told);
+        let client_id = told.client_id.as_ref().filter(|(user_id, _)| *user_id == self.user_id);
+        Some(encode(&Frame {
+            event: &told.event,
+            conversation_id: named(topic),
+            event_id: told.event_id,
+            unchanged: false,
+            client_id: client_id.map(|(_, client_id)| client_id.as_str()),
+        }))
+    }
+
+    fn mark(&self, topic: Topic, told: &Told) -> Option<Mark> {
+        let (Topic::Conversation(conversation_id), Event::ChatMessage { .. }, Some(about)) =
+            (topic, &told.event, told.about)
+        else {
+            return None;
+        };
+        let is_others = about.sender_id != self.user_id && self.sees(told);
+        is_others.then_some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
+    }
+}
+
+fn hide_reply(told: &Told) -> Told {
+    let mut told = told.clone();
+    if let Event::ChatMessage { message } | Event::MessageEdited { message } = &mut told.event
+        && let Some(reply) = &mut message.reply_to
+    {
+        reply.content.clear();
+    }
+    told
+}
+
+/// Writes frames straight to the socket, within a deadline; stops when the connection is to end.
+async fn send(ws: &mut WebSocket, outbox: &Outbox, frames: impl IntoIterator<Item = Bytes>) -> Ended<()> {
+    if let Some(close) = outbox.closing() {
+        return Err(close);
+    }
+    let write = async {
+        for frame in frames {
+            ws.feed(frame).await?;
+        }
+        ws.flush().await
+    };
+    match timeout(PAGE_DEADLINE, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Close::Normal),
+        Err(_) => Err(Close::SlowConsumer),
+    }
+}

@@ -9,10 +9,10 @@ use super::committer::Job;
 use super::{Chat, Reply};
 use crate::error::{Error, Result};
 use crate::hub::outbox::{Class, Control};
-use crate::hub::topic::{Delivered, Delivery, Issuer, Kind};
+use crate::hub::topic::{Delivered, Delivery, Issuer};
 use crate::protocol::client::Endpoint;
 use crate::protocol::server::{Answer, encode, with_client_id};
-use crate::protocol::{Close, Event, Frame, Topic};
+use crate::protocol::{Event, Frame, Topic};
 use crate::store::commit::Outcome;
 use crate::store::events::Told;
 
@@ -115,9 +115,7 @@ impl Chat {
     /// Closes the sockets of somebody who is in a conversation no longer.
     pub fn left(&self, conversation_id: i64, user_id: i64) {
         if let Some(room) = self.hub.room(Topic::Conversation(conversation_id)) {
-            for outbox in room.connections(Some(user_id), Kind::Attending) {
-                outbox.close(Close::AccessDenied);
-            }
+            room.put_out(Some(user_id));
         }
         self.control(user_id, Control::Leave { conversation_id });
     }

@@ -211,6 +211,21 @@ impl Outbox {
         }
     }
 
+    /// Takes what a user socket is told to listen to, before anything else that waits.
+    pub fn take_controls(&self) -> Vec<Control> {
+        std::mem::take(&mut self.queue.lock().controls)
+    }
+
+    /// Waits until the connection is told to end. For use where nothing is written yet.
+    pub async fn closed(&self) -> Close {
+        loop {
+            if let Some(close) = self.closing() {
+                return close;
+            }
+            self.wake.notified().await;
+        }
+    }
+
     /// Waits until the connection is to end because its peer is too slow or silent. For use while a write is stuck.
     pub async fn must_break_off(&self) -> Close {
         loop {

@@ -11,7 +11,7 @@ use super::Hub;
 use super::deadlines::Due;
 use super::outbox::{Class, Item, Mark, Outbox};
 use crate::protocol::server::with_client_id;
-use crate::protocol::{About, Topic};
+use crate::protocol::{About, Close, Topic};
 
 /// Most deliveries of a topic that wait for a gap before them; what is beyond is read from the store.
 const PARKED_MAX: usize = 256;
@@ -122,6 +122,8 @@ struct State {
     parked: BTreeMap<i64, Delivery>,
     typists: Vec<Typist>,
     present: Option<Arc<[i64]>>,
+    /// Who was put out (`None`: everybody) while somebody was on the way from the check to the seat.
+    put_out: Vec<Option<i64>>,
 }
 
 impl Room {
@@ -134,6 +136,7 @@ impl Room {
             parked: BTreeMap::new(),
             typists: Vec::new(),
             present: None,
+            put_out: Vec::new(),
         };
         Self { topic, state: Mutex::new(state) }
     }
@@ -176,6 +179,8 @@ impl Room {
                 return Delivered { has_gap: true, ..Delivered::default() };
             }
         }
+        // One that has waited here knows whose command it answers, which one read from the store does not.
+        let delivery = state.parked.remove(&event_id).unwrap_or(delivery);
         let mut delivered = state.tell(self.topic, &delivery);
         let mut last = event_id;
         state.last_event_id = Some(last);
@@ -235,6 +240,19 @@ impl Room {
         let mut state = self.state.lock();
         for listener in state.listeners.iter_mut().filter(|listener| listener.outbox.user_id == user_id) {
             listener.cleared_up_to = cleared_up_to;
+        }
+    }
+
+    /// Closes the chat sockets of a user, or of all, who may be here no longer; also of one whose access
+    /// has just been checked and who has not joined yet.
+    pub fn put_out(&self, user_id: Option<i64>) {
+        let mut state = self.state.lock();
+        if state.interest > state.listeners.len() {
+            state.put_out.push(user_id);
+        }
+        drop(state);
+        for outbox in self.connections(user_id, Kind::Attending) {
+            outbox.close(Close::AccessDenied);
         }
     }
 
@@ -368,7 +386,13 @@ impl Seat {
         }
         if self.joined.is_none() {
             state.present = None;
+            if kind == Kind::Attending && state.put_out.iter().any(|who| who.is_none_or(|id| id == outbox.user_id)) {
+                outbox.close(Close::AccessDenied);
+            }
             state.listeners.push(Listener { outbox: outbox.clone(), kind, shown: position, cleared_up_to });
+            if state.interest == state.listeners.len() {
+                state.put_out.clear();
+            }
             drop(state);
             self.joined = Some(outbox.clone());
         }

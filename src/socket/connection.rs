@@ -19,7 +19,7 @@ use crate::protocol::{Close, Person};
 /// How long one write may be stuck before the peer counts as too slow.
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// How many refused frames within the window close the socket.
-const REFUSED_MAX: u32 = 100;
+const REFUSED_MAX: usize = 100;
 const REFUSED_WINDOW: Duration = Duration::from_secs(10);
 
 /// An accepted connection.
@@ -69,22 +69,17 @@ impl Drop for Guard {
     }
 }
 
-/// Counts frames that were refused for coming too often.
+/// When frames were refused for coming too often; holds nothing for a peer that keeps its limits.
 #[derive(Default)]
-pub struct Floods {
-    since: Option<Instant>,
-    refused: u32,
-}
+pub struct Floods(VecDeque<Instant>);
 
 impl Floods {
-    /// Counts one; whether it was one too many.
+    /// Counts one; whether it was one too many within the window.
     pub fn refuse(&mut self) -> bool {
         let now = Instant::now();
-        match self.since {
-            Some(since) if now - since < REFUSED_WINDOW => self.refused += 1,
-            _ => (self.since, self.refused) = (Some(now), 1),
-        }
-        self.refused >= REFUSED_MAX
+        self.0.retain(|at| now - *at < REFUSED_WINDOW);
+        self.0.push_back(now);
+        self.0.len() >= REFUSED_MAX
     }
 }
 
@@ -153,6 +148,12 @@ impl Connection {
     /// Takes in what the peer sent.
     async fn take(&mut self, app: &Arc<App>, incoming: Incoming) -> Option<End> {
         self.guard.outbox.hear(app.hub.heartbeat.tick());
+        // A client that was told of a new conversation may speak in it at once.
+        for control in self.guard.outbox.take_controls() {
+            if let Some(end) = Box::pin(self.obey(app, control)).await {
+                return Some(end);
+            }
+        }
         let next = match incoming {
             Incoming::Text(text) => dispatch::text(app, self, text.as_str()),
             Incoming::Binary => dispatch::binary(app, self),

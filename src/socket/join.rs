@@ -1,7 +1,7 @@
 //! From admission to live: the greeting, the replay of what was missed, the state as it stands. What is
 //! written here goes straight to the socket; live events gather in the outbox until it is done.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use crate::hub::Mark;
 use crate::hub::outbox::Outbox;
 use crate::hub::topic::{Kind, Seat};
 use crate::protocol::client::{Command, Endpoint, parse};
-use crate::protocol::server::{Answer, Connected, Position, Resumed, encode};
+use crate::protocol::server::{Answer, Connected, Position, Resumed, encode, with_client_id};
 use crate::protocol::{Close, Event, Frame, Time, Topic};
+use crate::store::conversations::Place;
 use crate::store::events::Told;
 
 /// How many events are read from the store and written at a time.
@@ -29,7 +30,7 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a user socket waits for its client to say where to resume.
 const RESUME_WAIT: Duration = Duration::from_secs(5);
 /// Most conversations whose positions a user socket is greeted with.
-const CURSORS_MAX: i64 = 1_000;
+const CURSORS_MAX: usize = 1_000;
 /// Most people whose presence a user socket is told when it comes.
 const PRESENCE_MAX: usize = 1_000;
 
@@ -107,9 +108,7 @@ impl Greeting<'_> {
             catching.position = since;
             self.replay(&mut catching, None).await?;
         }
-        while catching.seat.join(self.outbox, catching.kind, catching.position, catching.cleared_up_to).is_err() {
-            self.replay(&mut catching, None).await?;
-        }
+        self.go_live(&mut catching, None).await?;
         self.tell_state(&catching, since.is_some()).await?;
         if since.is_some() {
             let last_event_id = catching.position;
@@ -126,62 +125,83 @@ impl Greeting<'_> {
     }
 
     /// A user socket: every conversation, and the notifications.
-    async fn join_all(&mut self, notifications: Seat) -> Ended<(Seats, Option<Incoming>)> {
-        let user_id = self.outbox.user_id;
-        let own = Topic::User(user_id);
-        let mut followed = vec![Catching {
-            topic: own,
-            seat: notifications,
-            kind: Kind::Following,
-            position: self.position_of(own).await?,
-            cleared_up_to: 0,
-        }];
-        // Places are taken before positions are read, so that nothing passes by in between.
-        let (ids, _) = self.app.store.list_conversation_ids(user_id).await.map_err(out_of_reach)?;
-        let mut seats: HashMap<i64, Seat> =
-            ids.into_iter().map(|id| (id, self.app.hub.open(Topic::Conversation(id)))).collect();
-        let places = self.app.store.list_places(user_id).await.map_err(out_of_reach)?;
-        let mut cursors = BTreeMap::new();
-        for place in places {
-            let topic = Topic::Conversation(place.conversation_id);
-            let seat = seats.remove(&place.conversation_id).unwrap_or_else(|| self.app.hub.open(topic));
-            if (cursors.len() as i64) < CURSORS_MAX {
-                cursors.insert(place.conversation_id, place.last_event_id);
-            }
-            let (position, cleared_up_to) = (place.last_event_id, place.cleared_up_to);
-            followed.push(Catching { topic, seat, kind: Kind::Following, position, cleared_up_to });
-        }
-        self.greet(Position::User { cursors, notifications: followed[0].position }).await?;
+    async fn join_all(&mut self, seat: Seat) -> Ended<(Seats, Option<Incoming>)> {
+        let topic = Topic::User(self.outbox.user_id);
+        let position = self.position_of(topic).await?;
+        let mut own = Catching { topic, seat, kind: Kind::Following, position, cleared_up_to: 0 };
+        let mut followed = self.places().await?;
+        let most_active = followed.iter().take(CURSORS_MAX);
+        let cursors = most_active.map(|(id, catching)| (*id, catching.position)).collect();
+        self.greet(Position::User { cursors, notifications: own.position }).await?;
         let (resume, first) = self.first_frame().await;
         let mut resumed = Vec::new();
         if let Some((cursors, notifications, _)) = &resume {
-            for catching in &mut followed {
-                let cursor = match catching.topic {
-                    Topic::User(_) => *notifications,
-                    Topic::Conversation(id) => cursors.get(&id).copied(),
-                };
-                if let Some(cursor) = cursor {
-                    catching.position = cursor;
-                    self.replay(catching, named(catching.topic)).await?;
-                    resumed.push(catching.topic);
+            for (id, catching) in &mut followed {
+                if let Some(cursor) = cursors.get(id) {
+                    catching.position = *cursor;
+                    self.replay(catching, Some(*id)).await?;
+                    resumed.push(*id);
                 }
             }
-        }
-        for catching in &mut followed {
-            while catching.seat.join(self.outbox, catching.kind, catching.position, catching.cleared_up_to).is_err() {
-                self.replay(catching, named(catching.topic)).await?;
+            if let Some(cursor) = notifications {
+                own.position = *cursor;
+                self.replay(&mut own, None).await?;
             }
         }
+        for (id, catching) in &mut followed {
+            self.go_live(catching, Some(*id)).await?;
+        }
+        self.go_live(&mut own, None).await?;
         self.tell_all_state(&followed, &resumed).await?;
         if let Some((_, _, client_id)) = resume {
-            self.tell_resumed(&followed, client_id.as_deref()).await?;
+            let cursors = followed.iter().map(|(id, catching)| (*id, catching.position)).collect();
+            let position = Resumed::User { cursors, notifications: own.position };
+            let frame = encode(&Answer::Resumed { position });
+            let frame = client_id.map_or(frame.clone(), |id| with_client_id(&frame, &id));
+            self.send([frame]).await?;
         }
-        Ok((seats_of(followed), first))
+        let conversations = followed.into_iter().map(|(id, catching)| (id, catching.seat)).collect();
+        Ok((Seats::Many { notifications: own.seat, conversations }, first))
+    }
+
+    /// All conversations of the user with their positions, the most active first.
+    async fn places(&mut self) -> Ended<Vec<(i64, Catching)>> {
+        let (store, user_id) = (&self.app.store, self.outbox.user_id);
+        // Seats are taken before positions are read, so that nothing passes by in between.
+        let (ids, _) = store.list_conversation_ids(user_id).await.map_err(out_of_reach)?;
+        let open = |id| self.app.hub.open(Topic::Conversation(id));
+        let mut seats: HashMap<i64, Seat> = ids.into_iter().map(|id| (id, open(id))).collect();
+        let places = store.list_places(user_id).await.map_err(out_of_reach)?;
+        let place = |place: Place| {
+            let id = place.conversation_id;
+            // One that came in between is told by a control, from its joining on.
+            let seat = seats.remove(&id)?;
+            let (topic, kind) = (Topic::Conversation(id), Kind::Following);
+            Some((
+                id,
+                Catching { topic, seat, kind, position: place.last_event_id, cleared_up_to: place.cleared_up_to },
+            ))
+        };
+        Ok(places.into_iter().filter_map(place).collect())
+    }
+
+    /// Joins a topic, after reading what it has moved on by meanwhile.
+    async fn go_live(&mut self, catching: &mut Catching, conversation_id: Option<i64>) -> Ended<()> {
+        while catching.seat.join(self.outbox, catching.kind, catching.position, catching.cleared_up_to).is_err() {
+            self.replay(catching, conversation_id).await?;
+        }
+        Ok(())
     }
 
     /// Waits for the client's first frame, which alone may say where to resume.
     async fn first_frame(&mut self) -> (Option<Resume>, Option<Incoming>) {
-        let Ok(incoming) = timeout(RESUME_WAIT, self.first_data()).await else { return (None, None) };
+        let outbox = self.outbox.clone();
+        let incoming = tokio::select! {
+            incoming = timeout(RESUME_WAIT, self.first_data()) => incoming,
+            // What follows writes, and finds out why the connection is to end.
+            _ = outbox.closed() => return (None, None),
+        };
+        let Ok(incoming) = incoming else { return (None, None) };
         if let Incoming::Text(text) = &incoming
             && let (envelope, Ok(Command::Resume { cursors, notifications })) =
                 parse(text.as_str(), Endpoint::User, self.app.chat.bounds())
@@ -248,11 +268,9 @@ impl Greeting<'_> {
     }
 
     /// The state of a user socket: receipts of what was resumed, and everybody's presence once.
-    async fn tell_all_state(&mut self, followed: &[Catching], resumed: &[Topic]) -> Ended<()> {
-        for topic in resumed {
-            if let Topic::Conversation(id) = topic {
-                self.tell_receipts(*id).await?;
-            }
+    async fn tell_all_state(&mut self, followed: &[(i64, Catching)], resumed: &[i64]) -> Ended<()> {
+        for id in resumed {
+            self.tell_receipts(*id).await?;
         }
         let user_id = self.outbox.user_id;
         let people = self.app.store.list_contacts(user_id, 10 * PRESENCE_MAX as i64).await.map_err(out_of_reach)?;
@@ -263,24 +281,10 @@ impl Greeting<'_> {
         let frames: Vec<Bytes> =
             shown.into_iter().map(|(id, seen)| encode_status(&user_status(id, is_online(id), seen), None)).collect();
         self.send(frames).await?;
-        for catching in followed {
+        for (_, catching) in followed {
             self.send(catching.seat.room().typing_now(user_id)).await?;
         }
         Ok(())
-    }
-
-    async fn tell_resumed(&mut self, followed: &[Catching], client_id: Option<&str>) -> Ended<()> {
-        let mut cursors = BTreeMap::new();
-        let mut notifications = 0;
-        for catching in followed {
-            match catching.topic {
-                Topic::Conversation(id) => _ = cursors.insert(id, catching.position),
-                Topic::User(_) => notifications = catching.position,
-            }
-        }
-        let frame = encode(&Answer::Resumed { position: Resumed::User { cursors, notifications } });
-        let frame = client_id.map_or(frame.clone(), |id| crate::protocol::server::with_client_id(&frame, id));
-        self.send([frame]).await
     }
 
     async fn send(&mut self, frames: impl IntoIterator<Item = Bytes>) -> Ended<()> {
@@ -296,21 +300,6 @@ fn named(topic: Topic) -> Option<i64> {
     match topic {
         Topic::Conversation(id) => Some(id),
         Topic::User(_) => None,
-    }
-}
-
-fn seats_of(followed: Vec<Catching>) -> Seats {
-    let mut conversations = HashMap::new();
-    let mut notifications = None;
-    for catching in followed {
-        match catching.topic {
-            Topic::Conversation(id) => _ = conversations.insert(id, catching.seat),
-            Topic::User(_) => notifications = Some(catching.seat),
-        }
-    }
-    match notifications {
-        Some(notifications) => Seats::Many { notifications, conversations },
-        None => unreachable!("a user socket always follows its user's notifications"),
     }
 }
 

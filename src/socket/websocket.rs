@@ -18,6 +18,8 @@ use crate::protocol::Close;
 
 /// How long the peer may take to take in the end of a connection.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
+/// The same for a peer that is closed for reading too slowly, so that it still learns why.
+const CLOSING_SLOW_MAX: Duration = Duration::from_secs(30);
 /// Most bytes that are read and thrown away so that the peer gets to see the close frame.
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What is read at once. Larger frames grow the buffer for as long as they last.
@@ -104,7 +106,8 @@ impl WebSocket {
                 }
             }
         };
-        let _ = tokio::time::timeout(CLOSING_MAX, end).await;
+        let patience = if close == Close::SlowConsumer { CLOSING_SLOW_MAX } else { CLOSING_MAX };
+        let _ = tokio::time::timeout(patience, end).await;
     }
 
     /// Answers the peer's close frame.

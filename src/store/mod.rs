@@ -13,7 +13,7 @@ pub mod search;
 pub(crate) mod sql;
 mod sweep;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod unread;
 pub mod users;
 
@@ -150,6 +150,11 @@ impl Store {
             }
             Db::Postgres { pool, .. } => pool.close().await,
         }
+    }
+
+    /// Now, by the clock that rows are stamped with.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// How many committers may work side by side.

@@ -1,4 +1,4 @@
-//! Stores for the tests of this layer: every scenario runs on SQLite and on PostgreSQL.
+//! Stores for the tests of this layer and of those above it: every scenario runs on SQLite and on PostgreSQL.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use crate::error::Error;
 use crate::protocol::client::NewMessage;
 
 /// When the tests' clock begins.
-pub(super) const START_MS: i64 = 1_758_709_800_000;
+pub(crate) const START_MS: i64 = 1_758_709_800_000;
 /// How long links are good.
-pub(super) const LINK_LIFETIME: Duration = Duration::from_secs(300);
+pub(crate) const LINK_LIFETIME: Duration = Duration::from_secs(300);
 
 /// An empty store of its own, and the clock it goes by.
-pub(super) struct TestStore {
+pub(crate) struct TestStore {
     store: Store,
     pub clock: Clock,
     _folder: Option<TempDir>,
@@ -125,4 +125,4 @@ macro_rules! both {
         }
     };
 }
-pub(super) use both;
+pub(crate) use both;

@@ -117,9 +117,10 @@ CREATE INDEX attachments_of_message ON attachments (message_id) WHERE message_id
 CREATE INDEX attachments_unlinked ON attachments (created_at) WHERE message_id IS NULL;
 CREATE INDEX attachments_of_uploader ON attachments (uploader_id);
 
--- Files whose row is gone and whose bytes are still to be deleted.
+-- Files whose bytes are still to be deleted: their row is gone, or, until a time, not yet written.
 CREATE TABLE files_to_delete (
-    file_key TEXT PRIMARY KEY
+    file_key TEXT PRIMARY KEY,
+    not_before BIGINT NOT NULL DEFAULT 0
 );
 
 -- The log of each topic: kind 'c' is a conversation, 'u' a user's notifications.

@@ -118,9 +118,10 @@ CREATE INDEX attachments_of_message ON attachments (message_id) WHERE message_id
 CREATE INDEX attachments_unlinked ON attachments (created_at) WHERE message_id IS NULL;
 CREATE INDEX attachments_of_uploader ON attachments (uploader_id);
 
--- Files whose row is gone and whose bytes are still to be deleted.
+-- Files whose bytes are still to be deleted: their row is gone, or, until a time, not yet written.
 CREATE TABLE files_to_delete (
-    file_key TEXT PRIMARY KEY
+    file_key TEXT PRIMARY KEY,
+    not_before BIGINT NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- The log of each topic: kind 'c' is a conversation, 'u' a user's notifications.
@@ -192,6 +193,7 @@ CREATE TABLE notification_messages (
 CREATE INDEX notification_messages_by_message ON notification_messages (message_id);
 
 -- Words of messages as the product's own tokenizer writes them, by message id.
+-- The tokenizer `ascii` splits them at their spaces and nowhere else.
 CREATE VIRTUAL TABLE message_search USING fts5 (
-    words, content = '', contentless_delete = 1, tokenize = "unicode61 remove_diacritics 0"
+    words, content = '', contentless_delete = 1, detail = none, tokenize = "ascii"
 );

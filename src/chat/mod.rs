@@ -2,6 +2,7 @@
 //! for. No axum, no SQL.
 
 mod announce;
+pub mod attachments;
 mod committer;
 pub mod delivery_marks;
 pub mod message;

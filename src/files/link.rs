@@ -71,10 +71,9 @@ impl LinkSigner {
     /// What a link's query opens: the variant it was signed for, or nothing where it was not signed for this
     /// attachment or has expired.
     pub fn verify(&self, attachment_id: i64, query: &str, now_ms: i64) -> Option<Variant> {
-        let field = |name| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name);
-        let variant = Variant::parse(field("variant")?.1)?;
-        let expires_at_ms: i64 = field("expires")?.1.parse().ok()?;
-        let signature = URL_SAFE_NO_PAD.decode(field("signature")?.1).ok()?;
+        let variant = Variant::parse(field(query, "variant")?)?;
+        let expires_at_ms = expires_at_ms(query)?;
+        let signature = URL_SAFE_NO_PAD.decode(field(query, "signature")?).ok()?;
         let text = signed_text(attachment_id, variant, expires_at_ms);
         // Compares in constant time.
         hmac::verify(&self.key, text.as_bytes(), &signature).ok()?;
@@ -86,6 +85,15 @@ impl fmt::Debug for LinkSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LinkSigner(…)")
     }
+}
+
+/// Until when a link says that it is good; to be believed once it is verified.
+pub fn expires_at_ms(query: &str) -> Option<i64> {
+    field(query, "expires")?.parse().ok()
+}
+
+fn field<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 fn signed_text(attachment_id: i64, variant: Variant, expires_at_ms: i64) -> String {

@@ -10,7 +10,7 @@ mod store;
 mod thumbnail;
 
 pub use download::{content_disposition, content_type_header, is_inline_safe};
-pub use link::{Link, LinkSigner, Variant};
+pub use link::{Link, LinkSigner, Variant, expires_at_ms};
 pub use name::clean_filename;
 pub use range::{RangeAnswer, parse_range};
 pub use sniff::Sniffer;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ pub fn new_key() -> String {
 #[derive(Clone)]
 pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
+    /// Where there is one: the local folder.
+    folder: Option<PathBuf>,
     part_bytes: usize,
     /// What outlives a request, cleaning up after it; shutdown waits for it.
     tasks: TaskTracker,
@@ -79,11 +81,12 @@ impl FileStore {
     /// Opens the store that the settings name: the folder `attachments` of the data folder, or a bucket with the
     /// credentials, region and endpoint of the `AWS_…` variables. Must be called within the runtime.
     pub fn open(place: &AttachmentStore, data_dir: &Path, tasks: TaskTracker) -> anyhow::Result<Self> {
-        let (objects, part_bytes) = match place {
-            AttachmentStore::DataDir => (open_folder(&data_dir.join("attachments"))?, LOCAL_PART_BYTES),
-            AttachmentStore::S3 { bucket, prefix } => (open_s3(bucket, prefix)?, S3_PART_BYTES),
+        let folder = data_dir.join("attachments");
+        let (objects, folder, part_bytes) = match place {
+            AttachmentStore::DataDir => (open_folder(&folder)?, Some(folder), LOCAL_PART_BYTES),
+            AttachmentStore::S3 { bucket, prefix } => (open_s3(bucket, prefix)?, None, S3_PART_BYTES),
         };
-        Ok(Self { objects, part_bytes, tasks, runtime: Handle::current() })
+        Ok(Self { objects, folder, part_bytes, tasks, runtime: Handle::current() })
     }
 
     /// Writes a stream under a key from [`new_key`], sniffing its type on the way. Memory is bounded by a few parts.
@@ -123,11 +126,18 @@ impl FileStore {
         }
     }
 
-    /// Deletes a file; one that is not there is deleted already.
+    /// Deletes a file; one that is not there is deleted already. What a crash left of a file half written to a folder
+    /// goes as well; in a bucket that is for a lifecycle rule on incomplete multipart uploads.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match self.objects.delete(&object_path(key)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let Some(folder) = &self.folder else { return Ok(()) };
+        // Keys are used once, so the name that object_store stages a file under never has another number.
+        match tokio::fs::remove_file(folder.join(format!("{key}#1"))).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
         }
     }
 }
@@ -410,6 +420,20 @@ mod tests {
             drop(put);
             assert_eq!(folder.count().await, 0);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_leaves_of_a_file_goes_with_its_key() {
+        let folder = Folder::new();
+        let key = new_key();
+        let mut put = Box::pin(folder.files.put(&key, chunks(20, 100_000).chain(stream::pending()), None));
+        while count_files(folder.dir.path()) == 0 {
+            assert!(futures_util::poll!(&mut put).is_pending());
+            tokio::task::yield_now().await;
+        }
+        std::mem::forget(put);
+        folder.files.delete(&key).await.unwrap();
+        assert_eq!(folder.count().await, 0);
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ pub mod client;
 pub mod close;
 pub mod fields;
 pub mod objects;
+#[cfg(test)]
+pub(crate) mod schemas;
 pub mod server;
 pub mod time;
 

@@ -1,6 +1,7 @@
 //! What is kept: the only SQL. SQLite with one writer and a pool of readers, or PostgreSQL; the same
 //! statements on both. Knows nothing of sockets, HTTP or who is connected.
 
+mod attachments;
 pub mod commit;
 pub mod conversations;
 pub mod events;
@@ -11,6 +12,8 @@ pub mod presence;
 pub mod search;
 pub(crate) mod sql;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 mod unread;
 pub mod users;
 
@@ -26,6 +29,7 @@ use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Tra
 
 use crate::clock::Clock;
 use crate::error::Error;
+pub use attachments::NewAttachment;
 pub use links::Links;
 use sql::{Conn, fetch_one};
 
@@ -146,6 +150,11 @@ impl Store {
             }
             Db::Postgres { pool, .. } => pool.close().await,
         }
+    }
+
+    /// Now, by the clock that rows are stamped with.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// How many committers may work side by side.

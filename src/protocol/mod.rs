@@ -4,6 +4,7 @@
 pub mod client;
 pub mod close;
 pub mod fields;
+pub mod notification;
 pub mod objects;
 pub mod server;
 pub mod time;

@@ -11,6 +11,8 @@ pub mod presence;
 pub mod search;
 pub(crate) mod sql;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
 mod unread;
 pub mod users;
 
@@ -168,6 +170,14 @@ impl Store {
             Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Db::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
         }))
+    }
+
+    /// Takes note of an outcome's fault, if it has one.
+    fn noted<T>(&self, outcome: Found<T>) -> Found<T> {
+        if let Err(fault) = &outcome {
+            self.note(fault);
+        }
+        outcome
     }
 
     /// Takes note of a fault: after one that says the session can't write, connections are looked at

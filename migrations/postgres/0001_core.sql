@@ -35,6 +35,9 @@ CREATE TABLE conversations (
     last_event_id BIGINT NOT NULL DEFAULT 0,
     last_message_id BIGINT NOT NULL DEFAULT 0,
     notified_message_id BIGINT NOT NULL DEFAULT 0,
+    -- How far a round of notifications has come that takes several transactions: up to which message, to which user.
+    notifying_up_to BIGINT NOT NULL DEFAULT 0,
+    notifying_user_id BIGINT NOT NULL DEFAULT 0,
     active_at BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
@@ -190,6 +193,18 @@ CREATE TABLE notification_messages (
     PRIMARY KEY (notification_id, message_id)
 );
 CREATE INDEX notification_messages_by_message ON notification_messages (message_id);
+
+-- Notifications to all users that are still being handed out, with the last user who has theirs.
+CREATE TABLE broadcasts (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    title TEXT NOT NULL,
+    message TEXT NOT NULL,
+    notification_type TEXT NOT NULL,
+    data TEXT NOT NULL,
+    action_url TEXT,
+    user_id BIGINT NOT NULL DEFAULT 0,
+    created_at BIGINT NOT NULL
+);
 
 -- Words of messages as the product's own tokenizer writes them, by message id.
 CREATE TABLE message_search (

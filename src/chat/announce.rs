@@ -29,7 +29,7 @@ impl Chat {
                         _ => None,
                     };
                     let delivered = self.tell(conversation_id, told, issuer);
-                    self.follow_up(conversation_id, told, &delivered);
+                    self.follow_up(conversation_id, told, delivered);
                 }
             }
             Ok(Outcome::Unchanged(told)) => {
@@ -98,8 +98,11 @@ impl Chat {
     }
 
     /// What follows from an event besides its frame.
-    fn follow_up(&self, conversation_id: i64, told: &Told, _delivered: &Delivered) {
+    fn follow_up(&self, conversation_id: i64, told: &Told, delivered: Delivered) {
         match &told.event {
+            Event::ChatMessage { message } => self.inbox.raise(conversation_id, message.id, delivered.present),
+            Event::MessageDeleted { message_id, .. } => self.inbox.message_deleted(*message_id),
+            Event::MessageRead { read_by, .. } => self.inbox.settle(conversation_id, read_by.id),
             Event::ParticipantAdded { user, .. } => self.joined(conversation_id, user.id),
             Event::ParticipantRemoved { user, .. } => self.left(conversation_id, user.id),
             _ => {}
@@ -118,6 +121,7 @@ impl Chat {
             room.put_out(Some(user_id));
         }
         self.control(user_id, Control::Leave { conversation_id });
+        self.inbox.settle(conversation_id, user_id);
     }
 
     /// Tells all user sockets of a user which conversation to listen to.

@@ -5,6 +5,7 @@ mod announce;
 pub mod attachments;
 mod committer;
 pub mod delivery_marks;
+pub mod inbox;
 pub mod message;
 pub mod presence;
 pub mod reaction;
@@ -27,6 +28,7 @@ use crate::store::Store;
 use crate::store::commit::{Command, Outcome};
 use committer::Job;
 use delivery_marks::DeliveryMarks;
+use inbox::Inbox;
 use presence::PresenceNews;
 
 /// The chat of one server. Everything that changes a conversation goes through it.
@@ -35,6 +37,7 @@ pub struct Chat {
     pub hub: Arc<Hub>,
     pub clock: Clock,
     pub marks: DeliveryMarks,
+    pub inbox: Arc<Inbox>,
     news: PresenceNews,
     reactions: Reactions,
     bounds: Bounds,
@@ -65,11 +68,14 @@ impl Chat {
     ) -> Arc<Self> {
         let (committers, queues): (Vec<_>, Vec<_>) =
             (0..store.committers()).map(|_| mpsc::channel(COMMANDS_WAITING_MAX)).unzip();
+        let inbox = Inbox::new(store.clone(), hub.clone());
+        tasks.spawn(inbox.clone().run(shutdown.clone()));
         let chat = Arc::new(Self {
             store,
             hub,
             clock,
             marks: DeliveryMarks::default(),
+            inbox,
             news: PresenceNews::default(),
             reactions: settings.reactions.clone(),
             bounds: Bounds {

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod close;
 pub mod fields;
+pub mod notification;
 pub mod objects;
 #[cfg(test)]
 pub(crate) mod schemas;

@@ -74,7 +74,10 @@ fn carry_out(app: &Arc<App>, connection: &mut Connection, envelope: &Envelope, c
         Command::Resume { .. } => {
             return Err(Error::field("type", "`resume` must be the first frame, within 5 seconds of `connected`"));
         }
-        Command::MarkNotificationsRead { .. } => return Err(Error::unavailable()),
+        Command::MarkNotificationsRead { which } => {
+            tracing::info!(user.id = outbox.user_id, connection.id = outbox.id, "mark_read of notifications in");
+            app.chat.inbox.mark_read_on(outbox, which, envelope.client_id.clone());
+        }
         command => {
             let conversation_id = conversation_of(connection, envelope)?;
             tracing::info!(

@@ -169,7 +169,7 @@ impl Store {
     }
 }
 
-async fn last_event_id(conn: &mut Conn<'_>, topic: Topic) -> Result<Option<i64>, sqlx::Error> {
+pub(super) async fn last_event_id(conn: &mut Conn<'_>, topic: Topic) -> Result<Option<i64>, sqlx::Error> {
     let (sql, id) = match topic {
         Topic::Conversation(id) => ("SELECT last_event_id FROM conversations WHERE id = $1", id),
         Topic::User(id) => ("SELECT last_event_id FROM users WHERE id = $1", id),
@@ -240,22 +240,43 @@ impl Today {
 }
 
 async fn render_notifications(conn: &mut Conn<'_>, user_id: i64, rows: Vec<Row>) -> Result<Vec<Told>, sqlx::Error> {
-    let ids: Vec<i64> = rows.iter().filter(|row| row.kind == "notification").filter_map(|row| row.subject_id).collect();
-    let notifications: HashMap<i64, Notification> = load_notifications(conn, &ids).await?;
+    let rows: Vec<(Row, Data)> = rows
+        .into_iter()
+        .map(|row| {
+            let data = row.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+            (row, data)
+        })
+        .collect();
+    let named = |(row, data): &(Row, Data)| {
+        let ids = data.notification_ids.iter().flatten().copied().filter(|_| row.kind == "notification_read");
+        row.subject_id.into_iter().chain(ids).collect::<Vec<_>>()
+    };
+    let ids: HashSet<i64> = rows.iter().flat_map(named).collect();
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let mut notifications: HashMap<i64, Notification> = HashMap::new();
+    for ids in ids.chunks(256) {
+        notifications.extend(load_notifications(conn, ids).await?);
+    }
     let unread_count = unread_notifications(conn, user_id).await?;
-    let render = |row: Row| {
-        let data: Data = row.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+    let render = |(row, data): (Row, Data)| {
         let event = match row.kind.as_str() {
             "notification" => {
                 Event::Notification { notification: Box::new(notifications.get(&row.subject_id?)?.clone()) }
             }
-            "notification_read" => Event::NotificationRead {
-                which: match data.notification_ids {
-                    Some(notification_ids) => WhichNotifications::Some { notification_ids },
+            "notification_read" => {
+                let which = match data.notification_ids {
+                    Some(mut notification_ids) => {
+                        // Of a deleted one nothing is shown but that it was deleted.
+                        notification_ids.retain(|id| notifications.contains_key(id));
+                        if notification_ids.is_empty() {
+                            return None;
+                        }
+                        WhichNotifications::Some { notification_ids }
+                    }
                     None => WhichNotifications::All { all: true },
-                },
-                unread_count,
-            },
+                };
+                Event::NotificationRead { which, unread_count }
+            }
             "notification_deleted" => {
                 Event::NotificationDeleted { notification_ids: data.notification_ids.unwrap_or_default(), unread_count }
             }

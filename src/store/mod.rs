@@ -179,6 +179,14 @@ impl Store {
         }))
     }
 
+    /// Takes note of an outcome's fault, if it has one.
+    fn noted<T>(&self, outcome: Found<T>) -> Found<T> {
+        if let Err(fault) = &outcome {
+            self.note(fault);
+        }
+        outcome
+    }
+
     /// Takes note of a fault: after one that says the session can't write, connections are looked at
     /// before they are used again, or a failed-over server's old sessions would be kept for days.
     fn note(&self, fault: &Fault) {

@@ -8,11 +8,12 @@ use sqlx::{Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
 use super::commit::{Actor, Change, Command, Outcome, fingerprint};
-use super::sql::{execute, insert_rows};
+use super::sql::{execute, fetch_one, insert_rows};
 use super::users::ensure_users;
 use super::{Links, Store};
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::protocol::Topic;
 use crate::protocol::client::NewMessage;
 
 /// When the tests' clock begins.
@@ -78,6 +79,22 @@ impl TestStore {
         })
         .expect("participants");
         tx.commit().await.expect("a commit");
+    }
+
+    /// Runs statements that no part of the product has.
+    pub async fn run(&self, sql: &'static str) {
+        let mut tx = self.begin().await.expect("a transaction");
+        execute!(&mut tx.conn(), sql).expect("the statement is carried out");
+        tx.commit().await.expect("a commit");
+    }
+
+    /// How many events a topic's log holds.
+    pub async fn count_events(&self, topic: Topic) -> i64 {
+        let (kind, id) = topic.key();
+        let sql = "SELECT COUNT(*) FROM events WHERE topic_kind = $1 AND topic_id = $2";
+        let mut reader = self.reader().await.expect("a connection");
+        let (count,): (i64,) = fetch_one!(&mut reader.conn(), (i64,), sql, kind, id).expect("a count");
+        count
     }
 
     /// Sets a column of somebody's place in a conversation.

@@ -180,7 +180,7 @@ fn no_message() -> Error {
     Error { field: Some("message_id"), ..Error::not_found("there is no such message in this conversation") }
 }
 
-fn other_body() -> Error {
+pub(super) fn other_body() -> Error {
     Error {
         field: Some("client_id"),
         ..Error::conflict("this `client_id` was used for another command; take a fresh one for each")

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{ApiKeys, AuthSettings, Secret, Verifier};
 use crate::chat::Chat;
+use crate::chat::attachments::Attachments;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::files::FileStore;
@@ -32,7 +33,7 @@ pub struct App {
     pub chat: Arc<Chat>,
     pub verifier: Verifier,
     pub api_keys: ApiKeys,
-    pub files: FileStore,
+    pub attachments: Attachments,
     pub limits: RateLimits,
     /// Everything that runs in the background, sockets included.
     pub tasks: TaskTracker,
@@ -67,6 +68,14 @@ impl App {
         let files = FileStore::open(&settings.attachment_store, &settings.data_dir, tasks.clone())?;
         let (hub, gaps) = Hub::new(settings.typing_expiry);
         let chat = Chat::start(&settings, (store.clone(), hub.clone(), clock.clone()), gaps, &tasks, &shutdown);
+        let attachments = Attachments::new(&settings, store.clone(), files, tasks.clone());
+        let (collector, ended) = (attachments.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = collector.collect_often() => {}
+                () = ended.cancelled() => {}
+            }
+        });
         let keys: Vec<Secret> = settings.api_key.iter().map(|key| key.expose().into()).collect();
         let app = Arc::new(Self {
             limits: RateLimits {
@@ -82,7 +91,7 @@ impl App {
             hub,
             chat,
             verifier,
-            files,
+            attachments,
             tasks,
             shutdown,
             sockets: AtomicUsize::new(0),

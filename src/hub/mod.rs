@@ -79,7 +79,9 @@ impl Hub {
 
     /// Hands an event to all who listen to its topic here, in the order of the topic's log.
     pub fn deliver(&self, topic: Topic, delivery: Delivery) -> Delivered {
-        let Some(room) = self.room(topic) else { return Delivered::default() };
+        let Some(room) = self.room(topic) else {
+            return Delivered { present: Some(Arc::from([])), ..Delivered::default() };
+        };
         let delivered = room.deliver(delivery);
         if delivered.has_gap {
             // When the queue is full the topic's position check finds the gap a little later.

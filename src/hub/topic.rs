@@ -79,7 +79,8 @@ pub struct Delivered {
     pub issuer_told: bool,
     /// Whether events before this one are missing here.
     pub has_gap: bool,
-    /// The users with a chat socket on the conversation, in order; only for new messages.
+    /// The users with a chat socket on the conversation, in order; only of a new message, and none where
+    /// an event before it is missing.
     pub present: Option<Arc<[i64]>>,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{AttachmentTypes, Settings};
@@ -154,13 +155,20 @@ impl Attachments {
         self.files.read(key).await.map_err(unavailable)?.ok_or_else(|| missing(key))
     }
 
-    /// Collects every so often, until it is dropped.
-    pub async fn collect_often(self) {
+    /// Collects every so often, until the server ends.
+    pub async fn collect_until(self, shutdown: CancellationToken) {
         let mut turns = tokio::time::interval(COLLECT);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            turns.tick().await;
-            self.collect().await;
+        let turns = async {
+            loop {
+                turns.tick().await;
+                self.collect().await;
+            }
+        };
+        // A turn that is left in the middle is taken up by the next one.
+        tokio::select! {
+            () = turns => {}
+            () = shutdown.cancelled() => {}
         }
     }
 

@@ -1,13 +1,16 @@
 //! The HTTP edge: the router on one page, a file per noun. Sockets are upgraded here and handed on.
 
 pub mod address;
+mod attachments;
 pub mod body;
 pub mod caller;
 pub mod health;
+mod openapi;
 pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod route;
+mod search;
 pub mod server;
 mod sockets;
 
@@ -25,7 +28,7 @@ use route::Route;
 /// Every REST route there is. The router and the OpenAPI document are both made of it, so that no route
 /// can be in one and not in the other.
 pub fn routes() -> Vec<Route> {
-    [].into_iter().collect()
+    [attachments::routes(), search::routes(), openapi::routes()].into_iter().flatten().collect()
 }
 
 /// The public listener's router.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -22,6 +23,19 @@ pub enum Access {
 /// How a schema is made, within one document's generator.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
+/// What a request or an answer carries: its content type, and its schema.
+#[derive(Clone, Copy)]
+pub struct Content {
+    pub kind: &'static str,
+    pub schema: SchemaOf,
+}
+
+impl Content {
+    fn json<T: JsonSchema>() -> Self {
+        Self { kind: "application/json", schema: SchemaGenerator::subschema_for::<T> }
+    }
+}
+
 /// One method on one path.
 pub struct Route {
     pub method: Method,
@@ -32,9 +46,9 @@ pub struct Route {
     pub handler: MethodRouter<Arc<App>>,
     /// The query's parameters with what each means.
     pub query: &'static [(&'static str, &'static str)],
-    pub request: Option<SchemaOf>,
+    pub request: Option<Content>,
     /// The good answers: status and body.
-    pub answers: Vec<(u16, Option<SchemaOf>)>,
+    pub answers: Vec<(u16, Option<Content>)>,
 }
 
 impl Route {
@@ -64,13 +78,27 @@ impl Route {
 
     /// The JSON body that it takes.
     pub fn takes<T: JsonSchema>(mut self) -> Self {
-        self.request = Some(SchemaGenerator::subschema_for::<T>);
+        self.request = Some(Content::json::<T>());
+        self
+    }
+
+    /// The `multipart/form-data` body that it takes, whose size it bounds by itself.
+    pub fn takes_form<T: JsonSchema>(mut self) -> Self {
+        self.request = Some(Content { kind: "multipart/form-data", schema: SchemaGenerator::subschema_for::<T> });
+        self.handler = self.handler.layer(DefaultBodyLimit::disable());
+        self
+    }
+
+    /// A good answer that is a file of whatever type.
+    pub fn answers_file(mut self, status: u16) -> Self {
+        let schema: SchemaOf = |_| schemars::json_schema!({ "type": "string", "format": "binary" });
+        self.answers.push((status, Some(Content { kind: "*/*", schema })));
         self
     }
 
     /// A good answer with a JSON body.
     pub fn answers<T: JsonSchema>(mut self, status: u16) -> Self {
-        self.answers.push((status, Some(SchemaGenerator::subschema_for::<T>)));
+        self.answers.push((status, Some(Content::json::<T>())));
         self
     }
 

@@ -1,6 +1,7 @@
 //! JSON Schemas of every frame, written from the Rust types into protocol/schemas/, and the golden frames in protocol/
 //! that every implementation is held to. Part of the tests alone: the server needs no schemas.
 
+mod asyncapi;
 mod client;
 mod golden;
 

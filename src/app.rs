@@ -66,7 +66,6 @@ impl App {
             .context("the key of attachment links could not be read; are the migrations applied?")?;
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let files = FileStore::open(&settings.attachment_store, &settings.data_dir, tasks.clone())?;
-        let attachments = Attachments::new(&settings, store.clone(), files, tasks.clone());
         let (hub, gaps) = Hub::new(settings.typing_expiry);
         let chat = Chat::start(&settings, (store.clone(), hub.clone(), clock.clone()), gaps, &tasks, &shutdown);
         let attachments = Attachments::new(&settings, store.clone(), files, tasks.clone());
@@ -99,7 +98,6 @@ impl App {
             is_draining: AtomicBool::new(false),
         });
         app.tasks.spawn(forget_idle(app.clone()));
-        app.tasks.spawn(app.attachments.clone().collect_until(app.shutdown.clone()));
         Ok(app)
     }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{AttachmentTypes, Settings};
@@ -155,20 +154,13 @@ impl Attachments {
         self.files.read(key).await.map_err(unavailable)?.ok_or_else(|| missing(key))
     }
 
-    /// Collects every so often, until the server ends.
-    pub async fn collect_until(self, shutdown: CancellationToken) {
+    /// Collects every so often, until it is dropped; a turn left in the middle is taken up by the next one.
+    pub async fn collect_often(self) {
         let mut turns = tokio::time::interval(COLLECT);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let turns = async {
-            loop {
-                turns.tick().await;
-                self.collect().await;
-            }
-        };
-        // A turn that is left in the middle is taken up by the next one.
-        tokio::select! {
-            () = turns => {}
-            () = shutdown.cancelled() => {}
+        loop {
+            turns.tick().await;
+            self.collect().await;
         }
     }
 

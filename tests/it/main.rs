@@ -1,5 +1,7 @@
 //! The integration tests: one binary, a file per noun, over real sockets.
 
+mod attachments;
+mod search;
 mod server;
 mod support;
 mod tidy;

@@ -102,3 +102,19 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Answer { status, headers, body }
 }
+
+impl TestServer {
+    /// Uploads a file, as a browser's form does.
+    pub async fn upload(&self, caller: impl Into<Caller>, filename: &str, bytes: &[u8]) -> Answer {
+        let disposition = format!("form-data; name=\"file\"; filename=\"{filename}\"");
+        answer(self.form(caller, &disposition, bytes)).await
+    }
+
+    /// A request with a form of one part.
+    pub fn form(&self, caller: impl Into<Caller>, disposition: &str, bytes: &[u8]) -> reqwest::RequestBuilder {
+        let head = format!("--boundary\r\nContent-Disposition: {disposition}\r\n\r\n");
+        let body = [head.as_bytes(), bytes, b"\r\n--boundary--\r\n"].concat();
+        let request = self.request(Method::POST, "/api/v1/attachments", caller);
+        request.header("Content-Type", "multipart/form-data; boundary=boundary").body(body)
+    }
+}

@@ -4,6 +4,7 @@ pub mod address;
 pub mod body;
 pub mod caller;
 pub mod health;
+mod notifications;
 pub mod origin;
 pub mod page;
 pub mod problem;
@@ -25,7 +26,7 @@ use route::Route;
 /// Every REST route there is. The router and the OpenAPI document are both made of it, so that no route
 /// can be in one and not in the other.
 pub fn routes() -> Vec<Route> {
-    [].into_iter().collect()
+    [notifications::routes()].into_iter().flatten().collect()
 }
 
 /// The public listener's router.

@@ -208,6 +208,11 @@ async fn the_list_is_paged_and_filtered_and_true_for_its_position(store: Store) 
 async fn the_platform_notifies_all_in_the_background(store: Store) {
     let server = TestServer::start(store).await;
     let (mut alice, mut bob) = (server.connect_as(1).notifications().await, server.connect_as(2).notifications().await);
+    for (user_id, client) in [(1, &mut alice), (2, &mut bob)] {
+        // A socket is open before its token has been looked at; the answer shows that its user is known.
+        client.expect_nothing().await;
+        assert_eq!(server.notifications(user_id).await["data"], json!([]));
+    }
     let body = json!({ "all": true, "title": "Maintenance", "message": "Tonight at ten" });
     let answer = server.post(NOTIFICATIONS, Caller::Platform, body).await.expect(202);
     assert_eq!(answer, json!({ "count": 2 }));

@@ -181,7 +181,7 @@ CREATE TABLE notifications (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX notifications_of_user ON notifications (user_id, id);
-CREATE INDEX notifications_unread ON notifications (user_id) WHERE is_read = 0;
+CREATE INDEX notifications_unread ON notifications (user_id, id) WHERE is_read = 0;
 -- While it is unread, there is one notification for a conversation's messages.
 CREATE UNIQUE INDEX notifications_of_conversation ON notifications (conversation_id, user_id)
     WHERE conversation_id IS NOT NULL AND is_read = 0;

@@ -119,7 +119,7 @@ impl Inbox {
                 self.wake.notify_one();
                 self.hurry.notify_one();
             }
-            Err(job) => refuse(job, Error::unavailable()),
+            Err(job) => refuse(*job, Error::unavailable()),
         }
     }
 

@@ -5,6 +5,7 @@ mod attachments;
 pub mod body;
 pub mod caller;
 pub mod health;
+mod notifications;
 mod openapi;
 pub mod origin;
 pub mod page;
@@ -28,7 +29,10 @@ use route::Route;
 /// Every REST route there is. The router and the OpenAPI document are both made of it, so that no route
 /// can be in one and not in the other.
 pub fn routes() -> Vec<Route> {
-    [attachments::routes(), search::routes(), openapi::routes()].into_iter().flatten().collect()
+    [attachments::routes(), notifications::routes(), search::routes(), openapi::routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The public listener's router.

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a file per noun, over real sockets.
 
 mod attachments;
+mod notifications;
 mod search;
 mod server;
 mod support;

@@ -122,9 +122,9 @@ impl Queue {
     }
 
     /// Takes a change, unless too many wait or the inbox has ended.
-    pub fn push(&mut self, job: Job) -> Result<(), Job> {
+    pub fn push(&mut self, job: Job) -> Result<(), Box<Job>> {
         if self.is_closed || self.jobs.len() >= JOBS_MAX {
-            return Err(job);
+            return Err(Box::new(job));
         }
         self.jobs.push_back(job);
         Ok(())

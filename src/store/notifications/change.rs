@@ -76,7 +76,7 @@ pub enum Outcome {
 /// What is decided about a change before its events have been written.
 enum Decided {
     Logged { entries: usize, count: i64 },
-    Told(Outcome),
+    Told(Box<Outcome>),
 }
 
 impl Store {
@@ -108,7 +108,7 @@ impl Store {
                 let events: Vec<UserEvent> = events.by_ref().take(entries).collect();
                 Outcome::Done { events, count }
             }
-            Decided::Told(outcome) => outcome,
+            Decided::Told(outcome) => *outcome,
         };
         let mut outcome = outcome;
         Ok(decided.into_iter().map(|decided| decided.map(&mut outcome)).collect())
@@ -140,7 +140,7 @@ async fn decide(
         }
         Change::Broadcast { new } => {
             let count = insert_broadcast(conn, new, now).await?;
-            Ok(Ok(Decided::Told(Outcome::Done { events: Vec::new(), count })))
+            Ok(Ok(Decided::Told(Box::new(Outcome::Done { events: Vec::new(), count }))))
         }
     }
 }
@@ -171,7 +171,7 @@ async fn read(
                 return Ok(Err(crate::store::commit::other_body()));
             }
             let count = unread_notifications(conn, user_id).await?;
-            return Ok(Ok(Decided::Told(Outcome::Repeated { told: told(event_id, count), count })));
+            return Ok(Ok(Decided::Told(Box::new(Outcome::Repeated { told: told(event_id, count), count }))));
         }
     }
     mark_read(conn, &unread).await?;
@@ -191,7 +191,7 @@ async fn read(
     }
     Ok(Ok(match event_id {
         Some(_) => Decided::Logged { entries: 1, count },
-        None => Decided::Told(Outcome::Unchanged { told: told(None, count), count }),
+        None => Decided::Told(Box::new(Outcome::Unchanged { told: told(None, count), count })),
     }))
 }
 

@@ -63,6 +63,7 @@ CREATE TABLE participants (
     PRIMARY KEY (conversation_id, user_id)
 );
 CREATE INDEX participants_of_user ON participants (user_id, conversation_id) WHERE left_at IS NULL;
+CREATE INDEX participants_by_joining ON participants (conversation_id, joined_at, user_id) WHERE left_at IS NULL;
 
 CREATE TABLE messages (
     id BIGINT PRIMARY KEY,
@@ -81,7 +82,7 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_of_conversation ON messages (conversation_id, id);
 CREATE UNIQUE INDEX messages_by_client_id ON messages (conversation_id, sender_id, client_id) WHERE client_id IS NOT NULL;
-CREATE INDEX messages_of_sender ON messages (sender_id);
+CREATE INDEX messages_of_sender ON messages (sender_id, id);
 CREATE INDEX messages_replying ON messages (reply_to_id) WHERE reply_to_id IS NOT NULL;
 
 CREATE TABLE message_revisions (

@@ -6,6 +6,7 @@ pub mod close;
 pub mod fields;
 pub mod notification;
 pub mod objects;
+pub mod rest;
 #[cfg(test)]
 pub(crate) mod schemas;
 pub mod server;

@@ -1,7 +1,15 @@
 //! Conversations: made, found, and who is in them.
 
+mod create;
+mod end;
+#[cfg(test)]
+mod tests;
+mod view;
+
 use super::sql::{Conn, fetch_all, fetch_one, fetch_optional};
 use super::{Found, Store};
+pub use create::{Created, NewConversation};
+pub use view::{Activity, ConversationPage};
 
 /// Somebody's place in a conversation: what a socket or request may see of it. Only the store makes one,
 /// so holding it is the proof of participation.
@@ -65,6 +73,21 @@ impl Store {
                    ORDER BY u.id LIMIT $2";
         Ok(fetch_all!(&mut reader.conn(), (i64, Option<i64>), sql, user_id, limit)?)
     }
+}
+
+/// A conversation's row, held until the end of the transaction.
+#[derive(sqlx::FromRow)]
+pub(super) struct Locked {
+    pub last_message_id: i64,
+}
+
+/// Holds a conversation's row, so that nothing changes it meanwhile; nothing where there is none.
+pub(super) async fn lock_conversation(conn: &mut Conn<'_>, id: i64) -> Result<Option<Locked>, sqlx::Error> {
+    let sql = conn.pick(
+        "SELECT last_message_id FROM conversations WHERE id = $1",
+        "SELECT last_message_id FROM conversations WHERE id = $1 FOR UPDATE",
+    );
+    fetch_optional!(conn, Locked, sql, id)
 }
 
 /// Takes the next ids of a kind, in order.

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::sql::{Conn, fetch_all, list, padded, safe};
 use super::{Found, Store};
+use crate::protocol::rest::Revision;
 use crate::protocol::{Attachment, Message, Person, Reaction, ReplyTo, Time};
 
 /// A message and where it stands, for those who must know more than the frame shows.
@@ -114,6 +115,14 @@ impl Store {
     pub async fn find_message(&self, id: i64) -> Found<Option<StoredMessage>> {
         let mut reader = self.reader().await?;
         Ok(self.load_messages(&mut reader.conn(), &[id]).await?.remove(&id))
+    }
+
+    /// The earlier versions of a message, the oldest first.
+    pub async fn list_revisions(&self, message_id: i64) -> Found<Vec<Revision>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT content, replaced_at FROM message_revisions WHERE message_id = $1 ORDER BY number";
+        let rows = fetch_all!(&mut reader.conn(), (String, i64), sql, message_id)?;
+        Ok(rows.into_iter().map(|(content, at)| Revision { content, edited_at: Time(at) }).collect())
     }
 
     /// A page of history past what the reader has cleared, and whether there is more in that direction.

@@ -4,13 +4,17 @@
 mod attachments;
 pub mod commit;
 pub mod conversations;
+mod erasure;
 pub mod events;
+pub mod idempotency;
 mod links;
 pub mod messages;
 pub mod notifications;
+pub mod participants;
 pub mod presence;
 pub mod search;
 pub(crate) mod sql;
+mod stats;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,11 +1,17 @@
 //! Users: who they are, made from what the platform or a token says of them.
 
+mod provision;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use super::sql::{Conn, execute, fetch_all, fetch_optional, insert_rows, list, padded, safe};
 use super::{Found, Store};
 use crate::auth::Names;
 use crate::protocol::Person;
+use crate::protocol::rest::Profile;
+pub use provision::NewUser;
 
 /// A user's row, as far as a connection needs it.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -33,6 +39,11 @@ impl User {
             username: self.username.clone(),
             avatar_url: self.avatar_url.clone(),
         }
+    }
+
+    /// The user as the platform, and the user, see it.
+    pub fn profile(&self) -> Profile {
+        Profile { person: self.person(), email: self.email.clone() }
     }
 
     /// Whether a token issued then (in seconds) is refused by a revocation or an erasure.

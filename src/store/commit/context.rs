@@ -26,6 +26,8 @@ pub(super) struct Member {
     pub role: Role,
     pub read_up_to: i64,
     pub read_at: Option<i64>,
+    /// Whether the person has been erased, and so can't do anything any more.
+    pub is_erased: bool,
     pub person: Person,
 }
 
@@ -36,6 +38,7 @@ struct MemberRow {
     role: String,
     read_up_to: i64,
     read_at: Option<i64>,
+    erased_at: Option<i64>,
     first_name: String,
     last_name: String,
     username: Option<String>,
@@ -126,8 +129,8 @@ impl<'a> Context<'a> {
         let member = match command.actor {
             Actor::Platform => None,
             Actor::User(id) => match self.members.get(&(command.conversation_id, id)) {
-                Some(member) => Some(member.clone()),
-                None => return Ok(Err(no_conversation())),
+                Some(member) if !member.is_erased => Some(member.clone()),
+                _ => return Ok(Err(no_conversation())),
             },
         };
         if let Some(known) = command.as_use().and_then(|used| self.known.get(&used)).cloned() {
@@ -340,7 +343,7 @@ pub(super) async fn find_members(
     }
     let pairs = padded(pairs);
     let sql = format!(
-        "SELECT p.conversation_id, p.user_id, p.role, p.read_up_to, p.read_at,
+        "SELECT p.conversation_id, p.user_id, p.role, p.read_up_to, p.read_at, u.erased_at,
                 u.first_name, u.last_name, u.username, u.avatar_url
          FROM participants p JOIN users u ON u.id = p.user_id
          WHERE (p.conversation_id, p.user_id) IN (VALUES {}) AND p.left_at IS NULL",
@@ -355,6 +358,7 @@ pub(super) async fn find_members(
         role: Role::parse(&row.role).unwrap_or(Role::Member),
         read_up_to: row.read_up_to,
         read_at: row.read_at,
+        is_erased: row.erased_at.is_some(),
         person: Person {
             id: row.user_id,
             first_name: row.first_name,

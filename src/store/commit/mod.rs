@@ -1,7 +1,7 @@
 //! One transaction for many commands: looks up what they need, decides each in turn, writes with
 //! multi-row statements. A command's refusal leaves the others untouched; a database's fault, none.
 
-mod change;
+pub(super) mod change;
 mod context;
 mod members;
 mod read;

@@ -5,6 +5,8 @@ mod attachments;
 pub mod body;
 pub mod caller;
 pub mod health;
+mod idempotency;
+mod messages;
 mod notifications;
 mod openapi;
 pub mod origin;
@@ -14,6 +16,7 @@ pub mod route;
 mod search;
 pub mod server;
 mod sockets;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +32,17 @@ use route::Route;
 /// Every REST route there is. The router and the OpenAPI document are both made of it, so that no route
 /// can be in one and not in the other.
 pub fn routes() -> Vec<Route> {
-    [attachments::routes(), notifications::routes(), search::routes(), openapi::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        attachments::routes(),
+        messages::routes(),
+        notifications::routes(),
+        search::routes(),
+        users::routes(),
+        openapi::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The public listener's router.

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::outbox::Outbox;
+use crate::protocol::Close;
 
 /// All users with a socket here, and those whose last socket has just gone.
 #[derive(Default)]
 pub struct People {
     users: RwLock<HashMap<i64, Entry>>,
+    revocations: AtomicU64,
 }
 
 #[derive(Default)]
@@ -86,6 +89,21 @@ impl People {
     pub fn count(&self) -> (usize, usize) {
         let users = self.users.read();
         (users.values().map(|entry| entry.outboxes.len()).sum(), users.len())
+    }
+
+    /// Closes all sockets of a user whose sessions were ended.
+    pub fn end_sessions(&self, user_id: i64) {
+        // Counted first: one that is just being admitted either is found below or sees the count.
+        self.revocations.fetch_add(1, Ordering::SeqCst);
+        for outbox in self.connections_of(user_id) {
+            outbox.close(Close::SessionRevoked);
+        }
+    }
+
+    /// How often sessions have been ended. Where that changes between a check and the entering, the check
+    /// is to be made again.
+    pub fn revocations(&self) -> u64 {
+        self.revocations.load(Ordering::SeqCst)
     }
 
     /// A user's connections.

@@ -43,6 +43,7 @@ pub async fn admit(
     socket: Socket,
 ) -> Option<Box<Connection>> {
     let mut ws = WebSocket::new(upgraded, app.settings.frame_bytes_max).await;
+    let revocations = app.hub.people.revocations();
     let checked = match authenticate(app, handshake.token.as_deref()).await {
         Ok(authenticated) => match access(app, &handshake, &authenticated.user).await {
             Ok(access) => Ok((authenticated, access)),
@@ -65,6 +66,13 @@ pub async fn admit(
         return None;
     }
     let mut guard = Guard::new(app.clone(), outbox.clone(), socket);
+    if app.hub.people.revocations() != revocations
+        && let Err(close) = still_accepted(app, &authenticated).await
+    {
+        log_refusal(&handshake, close, Some(outbox.user_id));
+        ws.close(close).await;
+        return None;
+    }
     guard.expires = expiry_of(app, &outbox, &authenticated.verified);
     tracing::info!(
         endpoint = handshake.endpoint.as_str(),
@@ -111,6 +119,15 @@ pub async fn authenticate(app: &App, token: Option<&str>) -> Result<Authenticate
         return Err(Close::SessionRevoked);
     }
     Ok(Authenticated { user, verified })
+}
+
+/// Checks once more that the platform has not ended the user's sessions.
+async fn still_accepted(app: &App, authenticated: &Authenticated) -> Result<(), Close> {
+    let user = app.store.find_user(authenticated.user.id).await.map_err(out_of_reach)?;
+    match user.is_some_and(|user| user.refuses_token_of(authenticated.verified.issued_at)) {
+        true => Err(Close::SessionRevoked),
+        false => Ok(()),
+    }
 }
 
 /// Checks that the user may have this socket.

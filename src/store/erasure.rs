@@ -99,8 +99,7 @@ impl Store {
     /// Takes the name out of what other people's notifications say of messages.
     async fn rename_in_notifications(&self, user_id: i64) -> Found<()> {
         let mut reader = self.reader().await?;
-        let (end,): (i64,) =
-            fetch_one!(&mut reader.conn(), (i64,), "SELECT COALESCE(MAX(id), 0) FROM notifications")?;
+        let (end,): (i64,) = fetch_one!(&mut reader.conn(), (i64,), "SELECT COALESCE(MAX(id), 0) FROM notifications")?;
         let mut after = 0;
         while after < end {
             let found = fetch_all!(

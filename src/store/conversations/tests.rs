@@ -69,8 +69,7 @@ async fn open(store: &TestStore, new: &NewConversation) -> Result<Created> {
 
 async fn fifty_who_open_the_same_1_to_1_at_once_open_one(store: TestStore) {
     know(&store, &[1, 2]).await;
-    let asked: Vec<NewConversation> =
-        (0..50).map(|index| new(Actor::User(1 + index % 2), &[1, 2], None)).collect();
+    let asked: Vec<NewConversation> = (0..50).map(|index| new(Actor::User(1 + index % 2), &[1, 2], None)).collect();
     let opened = join_all(asked.iter().map(|new| open(&store, new))).await;
     let opened: Vec<Created> = opened.into_iter().map(|created| created.expect("a conversation")).collect();
     let ids: BTreeSet<i64> = opened.iter().map(|created| created.conversation.id).collect();

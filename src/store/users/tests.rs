@@ -212,7 +212,10 @@ async fn an_erasure_leaves_no_text_in_any_table(store: TestStore) {
     assert!(store.list_revisions(message_id).await.expect("a look").is_empty());
     let (history, _) = store.list_messages(5, 0, Page::Before(None), 10).await.expect("a page");
     let answer = &history[0].message;
-    assert_eq!((answer.content.as_str(), answer.reply_to.as_ref().expect("a reply").content.as_str()), ("an answer", ""));
+    assert_eq!(
+        (answer.content.as_str(), answer.reply_to.as_ref().expect("a reply").content.as_str()),
+        ("an answer", "")
+    );
 }
 
 async fn an_erased_user_stays_a_participant_and_can_do_nothing(store: TestStore) {

@@ -4,6 +4,7 @@ pub mod address;
 pub mod body;
 pub mod caller;
 pub mod health;
+pub mod idempotency;
 mod notifications;
 pub mod origin;
 pub mod page;

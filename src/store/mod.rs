@@ -5,6 +5,7 @@ mod attachments;
 pub mod commit;
 pub mod conversations;
 pub mod events;
+pub mod idempotency;
 mod links;
 pub mod messages;
 pub mod notifications;

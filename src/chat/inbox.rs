@@ -22,6 +22,7 @@ use crate::protocol::client::Notifications;
 use crate::protocol::notification::{Addressees, NewNotification};
 use crate::protocol::server::{Answer, encode};
 use crate::store::Store;
+use crate::store::idempotency::{IdempotencyKey, Once};
 use crate::store::notifications::change::Change;
 use queue::{Job, Queue, Reply};
 use round::{Progress, Round};
@@ -83,13 +84,18 @@ impl Inbox {
 
     /// A socket marks its user's notifications read; the answer, or refusal, goes into its outbox.
     pub fn mark_read_on(&self, outbox: &Arc<Outbox>, which: Notifications, client_id: Option<String>) {
-        let change = Change::MarkRead { user_id: outbox.user_id, which, client_id };
+        let change = Change::MarkRead { user_id: outbox.user_id, which, client_id, key: None };
         self.submit(change, Reply::Socket(outbox.clone()));
     }
 
     /// Marks notifications read, and says how many are still unread.
-    pub async fn mark_read(&self, user_id: i64, which: Notifications) -> Result<i64> {
-        self.carry_out(Change::MarkRead { user_id, which, client_id: None }).await
+    pub async fn mark_read(
+        &self,
+        user_id: i64,
+        which: Notifications,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Once<i64>> {
+        self.carry_out(Change::MarkRead { user_id, which, client_id: None, key }).await
     }
 
     /// Deletes a notification of the user's.
@@ -98,15 +104,20 @@ impl Inbox {
     }
 
     /// Sends a notification of the platform's, and says to how many. All users get theirs in the background.
-    pub async fn send(&self, addressees: Addressees, new: NewNotification) -> Result<i64> {
+    pub async fn send(
+        &self,
+        addressees: Addressees,
+        new: NewNotification,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Once<i64>> {
         self.carry_out(match addressees {
-            Addressees::Users(user_ids) => Change::Create { user_ids, new },
-            Addressees::All => Change::Broadcast { new },
+            Addressees::Users(user_ids) => Change::Create { user_ids, new, key },
+            Addressees::All => Change::Broadcast { new, key },
         })
         .await
     }
 
-    async fn carry_out(&self, change: Change) -> Result<i64> {
+    async fn carry_out(&self, change: Change) -> Result<Once<i64>> {
         let (waiter, answer) = oneshot::channel();
         self.submit(change, Reply::Waiter(waiter));
         answer.await.unwrap_or_else(|_| Err(Error::unavailable()))

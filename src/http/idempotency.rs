@@ -1,63 +1,68 @@
-//! `Idempotency-Key`: a caller's name for one request, so that a repeat gets the first answer.
+//! `Idempotency-Key`: a request that is repeated under its key takes effect once, and gets the first answer.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::FromRequestParts;
-use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use super::problem::Problem;
-use crate::app::App;
 use crate::error::{Error, Result};
 use crate::protocol::client::CLIENT_ID_CHARS_MAX;
 use crate::store::commit::fingerprint_of;
-use crate::store::idempotency::{IdempotencyKey, SavedAnswer};
+use crate::store::idempotency::{IdempotencyKey, Once};
 
-/// The key of a request, where it has one, and what the request is.
+const HEADER: &str = "idempotency-key";
+
+/// A request's key, where it has one, with what tells the request from others.
 #[derive(Debug)]
-pub struct RequestKey {
+pub struct Idempotency {
     key: Option<String>,
-    request: String,
+    /// Method and path.
+    target: String,
 }
 
-impl RequestKey {
+impl Idempotency {
     /// The key as it was sent.
     pub fn text(&self) -> Option<&str> {
         self.key.as_deref()
     }
 
-    /// The key of a caller (none: the platform) for this method, path and body.
-    pub fn of(&self, caller_id: Option<i64>, body: &str) -> Option<IdempotencyKey> {
-        let key = self.key.clone()?;
-        let value: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-        let fingerprint = fingerprint_of(format!("{} {value}", self.request).as_bytes());
-        Some(IdempotencyKey { caller_id: caller_id.unwrap_or_default(), key, fingerprint })
+    /// The key as the store keeps it, for a caller and a body; `caller_id` is 0 for the platform.
+    pub fn key(self, caller_id: i64, body: &str) -> Option<IdempotencyKey> {
+        let fingerprint = fingerprint_of(format!("{}\n{body}", self.target).as_bytes());
+        Some(IdempotencyKey { caller_id, key: self.key?, fingerprint })
     }
 }
 
-impl FromRequestParts<Arc<App>> for RequestKey {
+impl<S: Send + Sync> FromRequestParts<S> for Idempotency {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Problem> {
-        let request = format!("{} {}", parts.method, parts.uri.path());
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self { key: None, request }) };
-        let key = value.to_str().ok().filter(|key| !key.is_empty() && key.chars().count() <= CLIENT_ID_CHARS_MAX);
-        let key = key.ok_or_else(|| {
-            Error::field(
-                "Idempotency-Key",
-                format!("`Idempotency-Key` must have 1 to {CLIENT_ID_CHARS_MAX} characters"),
-            )
-        })?;
-        Ok(Self { key: Some(key.to_owned()), request })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let key = match parts.headers.get(HEADER) {
+            None => None,
+            Some(value) => {
+                let key = str::from_utf8(value.as_bytes()).unwrap_or_default();
+                if key.is_empty() || key.chars().count() > CLIENT_ID_CHARS_MAX {
+                    let message = format!("`Idempotency-Key` must have 1 to {CLIENT_ID_CHARS_MAX} characters");
+                    return Err(Error::field("Idempotency-Key", message).into());
+                }
+                Some(key.to_owned())
+            }
+        };
+        Ok(Self { key, target: format!("{} {}", parts.method, parts.uri.path()) })
     }
 }
 
-/// The first answer, once more.
-pub fn repeated(answer: SavedAnswer) -> Response {
-    let status = u16::try_from(answer.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
-    let mut response = (status.unwrap_or(StatusCode::OK), answer.body).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// The answer to a request: its own, or the one that its first sending got.
+pub fn answer<T, B: Serialize>(once: Once<T>, status: StatusCode, body: impl FnOnce(T) -> B) -> Response {
+    match once {
+        Once::First(outcome) => (status, Json(body(outcome))).into_response(),
+        Once::Repeated(answer) => {
+            let status = u16::try_from(answer.status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            (status.unwrap_or(StatusCode::OK), json, answer.body).into_response()
+        }
+    }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::body::{Id, JsonBody, UrlPath, limit};
 use super::caller::{Caller, UserCaller};
-use super::idempotency::{RequestKey, repeated};
+use super::idempotency::{Idempotency, answer};
 use super::page::{Page, QueryFields, with_next};
 use super::problem::Problem;
 use super::route::{Access, Route};
@@ -23,7 +23,7 @@ use crate::protocol::rest::Revision;
 use crate::protocol::{Event, Message, Reaction, Time, Topic};
 use crate::store::commit::{Actor, Change, Outcome};
 use crate::store::conversations::Participation;
-use crate::store::idempotency::SavedAnswer;
+use crate::store::idempotency::{Once, SavedAnswer};
 use crate::store::messages::StoredMessage;
 
 /// One page of a conversation's history.
@@ -143,7 +143,7 @@ async fn send(
     State(app): State<Arc<App>>,
     caller: Caller,
     UrlPath(Id(id)): UrlPath<Id>,
-    key: RequestKey,
+    idempotency: Idempotency,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let fields = body.fields()?;
@@ -151,7 +151,7 @@ async fn send(
         Some(user_id) => user_id,
         None => required("sender_id", fields.id("sender_id")?)?,
     };
-    let client_id = match (client_id(&fields)?, key.text()) {
+    let client_id = match (client_id(&fields)?, idempotency.text()) {
         (Some(given), Some(key)) if given != key => {
             return Err(Error::field("client_id", "`client_id` and `Idempotency-Key` must be the same").into());
         }
@@ -167,27 +167,30 @@ async fn read(
     State(app): State<Arc<App>>,
     caller: UserCaller,
     UrlPath(Id(id)): UrlPath<Id>,
-    key: RequestKey,
+    idempotency: Idempotency,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let message_id = required("message_id", body.fields()?.id("message_id")?)?;
-    let key = key.of(Some(caller.id()), body.text());
+    let key = idempotency.key(caller.id(), body.text());
     if let Some(key) = &key
-        && let Some(answer) = app.store.find_answer(key).await??
+        && let Some(earlier) = app.store.find_answer(key).await??
     {
-        return Ok(repeated(answer));
+        return Ok(answer(Once::Repeated(earlier), StatusCode::OK, |read: Read| read));
     }
     let outcome = commit(&app, id, caller.id(), Change::Read { message_id }).await?;
     let Some(Event::MessageRead { message_id, read_at, .. }) = outcome.answer().map(|told| &told.event) else {
         return Err(Error::internal().into());
     };
     let unread_count = app.store.count_unread(id, caller.id()).await?;
-    let answer = Read { message_id: *message_id, read_at: *read_at, unread_count };
-    if let Some(key) = &key {
-        let body = serde_json::to_string(&answer).map_err(|_| Error::internal())?;
-        return Ok(repeated(app.store.save_answer(key, SavedAnswer { status: 200, body }).await??));
-    }
-    Ok(Json(answer).into_response())
+    let read = Read { message_id: *message_id, read_at: *read_at, unread_count };
+    let once = match &key {
+        None => Once::First(read),
+        Some(key) => {
+            let body = serde_json::to_string(&read).map_err(|_| Error::internal())?;
+            Once::Repeated(app.store.save_answer(key, SavedAnswer { status: 200, body }).await??)
+        }
+    };
+    Ok(answer(once, StatusCode::OK, |read| read))
 }
 
 async fn find(

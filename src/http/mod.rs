@@ -5,7 +5,7 @@ mod attachments;
 pub mod body;
 pub mod caller;
 pub mod health;
-mod idempotency;
+pub mod idempotency;
 mod messages;
 mod notifications;
 mod openapi;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body::{Id, JsonBody, UrlPath, limit};
 use super::caller::{PlatformCaller, UserCaller};
+use super::idempotency::{Idempotency, answer};
 use super::page::{QueryFields, with_next};
 use super::problem::Problem;
 use super::route::{Access, Route};
@@ -20,6 +20,8 @@ use crate::protocol::notification::{Addressees, new_notification};
 use crate::protocol::{Notification, client};
 
 const PATH: &str = "/api/v1/notifications";
+/// The platform, among those whose keys are kept.
+const PLATFORM: i64 = 0;
 
 /// One page of notifications.
 #[derive(Serialize, JsonSchema)]
@@ -112,10 +114,16 @@ async fn list(State(app): State<Arc<App>>, caller: UserCaller, query: QueryField
     Ok(with_next(body, next))
 }
 
-async fn read(State(app): State<Arc<App>>, caller: UserCaller, body: JsonBody) -> Result<Json<UnreadCount>, Problem> {
+async fn read(
+    State(app): State<Arc<App>>,
+    caller: UserCaller,
+    idempotency: Idempotency,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let which = client::notifications(&body.fields()?)?;
-    let unread_count = app.chat.inbox.mark_read(caller.id(), which).await?;
-    Ok(Json(UnreadCount { unread_count }))
+    let key = idempotency.key(caller.id(), body.text());
+    let once = app.chat.inbox.mark_read(caller.id(), which, key).await?;
+    Ok(answer(once, StatusCode::OK, |unread_count| UnreadCount { unread_count }))
 }
 
 async fn delete(
@@ -127,12 +135,18 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn insert(State(app): State<Arc<App>>, _: PlatformCaller, body: JsonBody) -> Result<Response, Problem> {
+async fn insert(
+    State(app): State<Arc<App>>,
+    _: PlatformCaller,
+    idempotency: Idempotency,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let (addressees, new) = new_notification(&body.fields()?)?;
     let status = match addressees {
         Addressees::Users(_) => StatusCode::CREATED,
         Addressees::All => StatusCode::ACCEPTED,
     };
-    let count = app.chat.inbox.send(addressees, new).await?;
-    Ok((status, Json(Count { count })).into_response())
+    let key = idempotency.key(PLATFORM, body.text());
+    let once = app.chat.inbox.send(addressees, new, key).await?;
+    Ok(answer(once, status, |count| Count { count }))
 }

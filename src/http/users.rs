@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::body::{Id, JsonBody, UrlPath};
 use super::caller::{PlatformCaller, UserCaller};
-use super::idempotency::{RequestKey, repeated};
+use super::idempotency::{Idempotency, answer};
 use super::page::{Page, QueryFields};
 use super::problem::Problem;
 use super::route::{Access, Route};
@@ -23,7 +23,6 @@ use crate::protocol::Time;
 use crate::protocol::fields::Fields;
 use crate::protocol::rest::{Me, Profile, Stats, UsersWritten};
 use crate::protocol::server::Presence;
-use crate::store::idempotency::Once;
 use crate::store::users::{NewUser, User};
 
 /// Most users in one request.
@@ -106,7 +105,7 @@ async fn put(
 async fn put_many(
     State(app): State<Arc<App>>,
     _: PlatformCaller,
-    key: RequestKey,
+    idempotency: Idempotency,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let items: Vec<&RawValue> = serde_json::from_str(body.text())
@@ -124,10 +123,8 @@ async fn put_many(
         }
         users.push(new_user(id, &fields)?);
     }
-    Ok(match app.store.put_users(&users, key.of(None, body.text()).as_ref()).await?? {
-        Once::First(written) => Json(written).into_response(),
-        Once::Repeated(answer) => repeated(answer),
-    })
+    let once = app.store.put_users(&users, idempotency.key(0, body.text()).as_ref()).await??;
+    Ok(answer(once, StatusCode::OK, |written: UsersWritten| written))
 }
 
 fn new_user(id: i64, fields: &Fields<'_>) -> Result<NewUser> {

@@ -1,7 +1,9 @@
 //! Notifications: the platform's and those of messages, live, resumed, and over REST.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::rest::answer;
 use crate::support::{Caller, Store, TestServer, both_stores};
 
 both_stores!(
@@ -14,6 +16,7 @@ both_stores!(
     the_platform_notifies_all_in_the_background,
     notifications_are_refused_with_what_is_wrong,
     notifications_survive_a_crash,
+    a_request_repeated_under_its_key_takes_effect_once,
 );
 
 const NOTIFICATIONS: &str = "/api/v1/notifications";
@@ -270,4 +273,29 @@ async fn notifications_survive_a_crash(store: Store) {
     while count != 5 {
         count = bob.expect("notification").await["notification"]["data"]["count"].clone();
     }
+}
+
+async fn a_request_repeated_under_its_key_takes_effect_once(store: Store) {
+    let server = TestServer::start(store).await;
+    let send = async |key: &str, title: &str| {
+        let body = json!({ "user_id": 1, "title": title, "message": "b" });
+        let request = server.request(Method::POST, NOTIFICATIONS, Caller::Platform);
+        answer(request.header("idempotency-key", key).json(&body)).await
+    };
+    let (first, second) = tokio::join!(send("k1", "a"), send("k1", "a"));
+    assert_eq!((first.expect(201), second.expect(201)), (json!({ "count": 1 }), json!({ "count": 1 })));
+    send("k1", "another").await.refused(409, "conflict");
+    send(&"é".repeat(64), "b").await.expect(201);
+    for wrong in ["", &"é".repeat(65)] {
+        send(wrong, "c").await.refused(400, "invalid_field");
+    }
+    assert_eq!(titles(&server.notifications(1).await), ["b", "a"]);
+    let read = async || {
+        let request = server.request(Method::POST, &format!("{NOTIFICATIONS}/read"), 1);
+        answer(request.header("idempotency-key", "k1").json(&json!({ "all": true }))).await
+    };
+    assert_eq!(read().await.expect(200), json!({ "unread_count": 0 }));
+    server.notify(1, "later").await;
+    assert_eq!(read().await.expect(200), json!({ "unread_count": 0 }));
+    assert_eq!(server.notifications(1).await["unread_count"], 1);
 }

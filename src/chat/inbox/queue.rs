@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Result;
 use crate::hub::Outbox;
+use crate::store::idempotency::Once;
 use crate::store::notifications::change::Change;
 
 /// Most messages, and most things to settle, that are noted one by one.
@@ -28,7 +29,7 @@ pub(super) enum Reply {
     /// A socket, whose copy of the event is the answer.
     Socket(Arc<Outbox>),
     /// A request, which is told the count.
-    Waiter(oneshot::Sender<Result<i64>>),
+    Waiter(oneshot::Sender<Result<Once<i64>>>),
 }
 
 /// New messages of a conversation.

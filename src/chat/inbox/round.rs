@@ -14,6 +14,7 @@ use crate::protocol::server::{encode, with_client_id};
 use crate::protocol::{Frame, Topic};
 use crate::store::Fault;
 use crate::store::events::Told;
+use crate::store::idempotency::Once;
 use crate::store::notifications::UserEvent;
 use crate::store::notifications::change::{Change, Outcome};
 use crate::store::notifications::raise::Raise;
@@ -178,25 +179,26 @@ impl Inbox {
             Reply::Socket(outbox) => Some(outbox),
             Reply::Waiter(_) => None,
         };
-        let count = match outcome {
+        let answer = match outcome {
             Err(error) => return refuse(job, error),
             Ok(Outcome::Done { events, count }) => {
                 for event in events {
                     self.tell(&event, socket.map(|outbox| (outbox, client_id)));
                 }
-                count
+                Once::First(count)
             }
             Ok(Outcome::Unchanged { told, count }) => {
                 push_answer(socket, &told, true, client_id);
-                count
+                Once::First(count)
             }
             Ok(Outcome::Repeated { told, count }) => {
                 push_answer(socket, &told, false, client_id);
-                count
+                Once::First(count)
             }
+            Ok(Outcome::Answered(answer)) => Once::Repeated(answer),
         };
         if let Reply::Waiter(waiter) = job.reply {
-            let _ = waiter.send(Ok(count));
+            let _ = waiter.send(Ok(answer));
         }
     }
 

@@ -18,9 +18,10 @@ use super::round::{Progress, Round};
 use crate::auth::Names;
 use crate::error::Result;
 use crate::hub::{Bounds, Hub, Kind, Outbox, Seat};
-use crate::protocol::client::Endpoint;
-use crate::protocol::notification::NewNotification;
+use crate::protocol::client::{Endpoint, Notifications};
+use crate::protocol::notification::{Addressees, NewNotification};
 use crate::protocol::{Notification, Topic};
+use crate::store::idempotency::Once;
 use crate::store::messages::Page;
 use crate::store::testing::{TestStore, both};
 
@@ -125,6 +126,16 @@ impl Scene {
         self.store.count_unread_notifications(user_id).await.expect("a count")
     }
 
+    /// The platform notifies users; how many.
+    async fn send(&self, addressees: Addressees, title: &str) -> i64 {
+        first(self.during(self.inbox.send(addressees, news(title), None)).await)
+    }
+
+    /// A request marks notifications read; how many are left.
+    async fn mark_read(&self, user_id: i64, which: Notifications) -> i64 {
+        first(self.during(self.inbox.mark_read(user_id, which, None)).await)
+    }
+
     /// A user's log from the beginning, as it would be replayed.
     async fn replay(&self, user_id: i64) -> Vec<Value> {
         let page = self.store.read_log(Topic::User(user_id), 0, 10_000).await.expect("a log");
@@ -143,6 +154,13 @@ async fn work(inbox: &Inbox) {
             Round::Failed => panic!("the store failed"),
             Round::Done | Round::Unfinished => {}
         }
+    }
+}
+
+fn first(answer: Result<Once<i64>>) -> i64 {
+    match answer {
+        Ok(Once::First(count)) => count,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -172,9 +190,9 @@ async fn a_notification_follows_its_message_and_shutdown_ends_the_work(store: Te
         let batch = tokio::time::timeout(Duration::from_secs(10), jane.outbox.next()).await.expect("a notification");
         assert_eq!(batch.frames.len(), 1);
     }
-    assert_eq!(scene.inbox.mark_read(2, crate::protocol::client::Notifications::All).await.expect("read"), 0);
+    assert_eq!(first(scene.inbox.mark_read(2, Notifications::All, None).await), 0);
     shutdown.cancel();
     work.await.expect("the work ends");
-    let refused: Result<i64> = scene.inbox.mark_read(2, crate::protocol::client::Notifications::All).await;
+    let refused = scene.inbox.mark_read(2, Notifications::All, None).await;
     assert_eq!(refused.expect_err("nobody works").code, crate::error::Code::Unavailable);
 }

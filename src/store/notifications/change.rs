@@ -15,6 +15,7 @@ use crate::protocol::{Event, Notification, Time};
 use crate::store::commit::fingerprint_of;
 use crate::store::conversations::take_ids;
 use crate::store::events::Told;
+use crate::store::idempotency::{IdempotencyKey, SavedAnswer, claim, keep};
 use crate::store::sql::{Conn, execute, fetch_all, fetch_optional, insert_rows, list, padded, safe};
 use crate::store::users::ensure_users;
 use crate::store::{Found, Store};
@@ -25,7 +26,9 @@ pub enum Change {
     MarkRead {
         user_id: i64,
         which: Notifications,
+        /// A socket's command is remembered by its `client_id`, a request by its key.
         client_id: Option<String>,
+        key: Option<IdempotencyKey>,
     },
     Delete {
         user_id: i64,
@@ -35,10 +38,12 @@ pub enum Change {
     Create {
         user_ids: Vec<i64>,
         new: NewNotification,
+        key: Option<IdempotencyKey>,
     },
     /// One for every user there is.
     Broadcast {
         new: NewNotification,
+        key: Option<IdempotencyKey>,
     },
 }
 
@@ -49,6 +54,23 @@ impl Change {
             Self::Create { user_ids, .. } => user_ids.len(),
             Self::MarkRead { .. } | Self::Delete { .. } => 1,
             Self::Broadcast { .. } => 0,
+        }
+    }
+
+    fn key(&self) -> Option<&IdempotencyKey> {
+        match self {
+            Self::MarkRead { key, .. } | Self::Create { key, .. } | Self::Broadcast { key, .. } => key.as_ref(),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    /// The answer to its request, as it is kept for a repeated one.
+    fn answer(&self, count: i64) -> (i64, serde_json::Value) {
+        match self {
+            Self::MarkRead { .. } => (200, serde_json::json!({ "unread_count": count })),
+            Self::Create { .. } => (201, serde_json::json!({ "count": count })),
+            Self::Broadcast { .. } => (202, serde_json::json!({ "count": count })),
+            Self::Delete { .. } => (204, serde_json::Value::Null),
         }
     }
 
@@ -71,6 +93,8 @@ pub enum Outcome {
     Unchanged { told: Told, count: i64 },
     /// It had taken effect before, under the same `client_id`.
     Repeated { told: Told, count: i64 },
+    /// Its request had taken effect before, under the same key, and was answered like this.
+    Answered(SavedAnswer),
 }
 
 /// What is decided about a change before its events have been written.
@@ -99,7 +123,7 @@ impl Store {
         let mut log = UserLog::open(conn, now, &user_ids).await?;
         let mut decided = Vec::with_capacity(changes.len());
         for change in changes {
-            decided.push(decide(conn, &mut log, change, now).await?);
+            decided.push(decide_once(conn, &mut log, change, now).await?);
         }
         let mut events = log.write(conn).await?.into_iter();
         tx.commit().await?;
@@ -115,6 +139,41 @@ impl Store {
     }
 }
 
+impl Decided {
+    fn count(&self) -> i64 {
+        match self {
+            Self::Logged { count, .. } => *count,
+            Self::Told(outcome) => match outcome.as_ref() {
+                Outcome::Done { count, .. } | Outcome::Unchanged { count, .. } | Outcome::Repeated { count, .. } => {
+                    *count
+                }
+                Outcome::Answered(_) => 0,
+            },
+        }
+    }
+}
+
+/// Decides a change, unless its request has been answered before.
+async fn decide_once(
+    conn: &mut Conn<'_>,
+    log: &mut UserLog,
+    change: &Change,
+    now: i64,
+) -> Result<Result<Decided>, sqlx::Error> {
+    match claim(conn, change.key(), now).await? {
+        Ok(None) => {}
+        Ok(Some(earlier)) => return Ok(Ok(Decided::Told(Box::new(Outcome::Answered(earlier))))),
+        Err(error) => return Ok(Err(error)),
+    }
+    let decided = decide(conn, log, change, now).await?;
+    if let Ok(decided) = &decided {
+        let (status, body) = change.answer(decided.count());
+        keep(conn, change.key(), status, &body).await?;
+    }
+    Ok(decided)
+}
+
+/// Decides a change. Those that a request may repeat are not refused here, so that no key is taken for nothing.
 async fn decide(
     conn: &mut Conn<'_>,
     log: &mut UserLog,
@@ -122,7 +181,7 @@ async fn decide(
     now: i64,
 ) -> Result<Result<Decided>, sqlx::Error> {
     match change {
-        Change::MarkRead { user_id, which, client_id } => {
+        Change::MarkRead { user_id, which, client_id, .. } => {
             read(conn, log, *user_id, which, client_id.as_deref(), now).await
         }
         Change::Delete { user_id, notification_id } => {
@@ -133,12 +192,12 @@ async fn decide(
             log.deleted(*user_id, vec![*notification_id]);
             Ok(Ok(Decided::Logged { entries: 1, count: unread_notifications(conn, *user_id).await? }))
         }
-        Change::Create { user_ids, new } => {
+        Change::Create { user_ids, new, .. } => {
             let user_ids: BTreeSet<i64> = user_ids.iter().copied().filter(|user_id| log.takes(*user_id)).collect();
             create(conn, log, user_ids.iter().copied().collect(), new, now).await?;
             Ok(Ok(Decided::Logged { entries: user_ids.len(), count: user_ids.len() as i64 }))
         }
-        Change::Broadcast { new } => {
+        Change::Broadcast { new, .. } => {
             let count = insert_broadcast(conn, new, now).await?;
             Ok(Ok(Decided::Told(Box::new(Outcome::Done { events: Vec::new(), count }))))
         }

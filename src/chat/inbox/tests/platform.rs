@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::error::Code;
-use crate::protocol::client::Notifications;
-use crate::protocol::notification::Addressees;
+use crate::store::idempotency::IdempotencyKey;
 
 both!(
     the_platform_notifies_many_and_makes_those_it_does_not_know,
@@ -12,6 +11,7 @@ both!(
     a_repeated_client_id_is_answered_and_changes_nothing,
     deleting_is_told_and_its_events_are_skipped_in_a_replay,
     a_list_is_paged_both_ways,
+    a_repeated_request_gets_the_first_answer,
 );
 
 async fn the_platform_notifies_many_and_makes_those_it_does_not_know(store: TestStore) {
@@ -20,8 +20,7 @@ async fn the_platform_notifies_many_and_makes_those_it_does_not_know(store: Test
     scene.name(9, "Gone", "").await;
     scene.store.run("UPDATE users SET erased_at = 1 WHERE id = 9").await;
     let ann = scene.socket(7, false).await;
-    let sent = scene.during(scene.inbox.send(Addressees::Users(vec![8, 7, 8, 9]), news("Hi"))).await;
-    assert_eq!(sent.expect("sent"), 2);
+    assert_eq!(scene.send(Addressees::Users(vec![8, 7, 8, 9]), "Hi").await, 2);
     let heard = ann.heard_one();
     let id = scene.only(7).await.id;
     assert_eq!(
@@ -41,10 +40,10 @@ async fn a_broadcast_reaches_everybody_once_across_a_crash(store: TestStore) {
     let everybody: Vec<i64> = (1..=1_201).collect();
     scene.store.put_conversation(1, &everybody).await;
     let (first, last) = (scene.socket(1, false).await, scene.socket(1_201, false).await);
-    let asked = scene.inbox.send(Addressees::All, news("All"));
+    let asked = scene.inbox.send(Addressees::All, news("All"), None);
     let mut progress = Progress::default();
     let (count, round) = tokio::join!(asked, scene.inbox.round(&mut progress));
-    assert_eq!((count.expect("noted"), round), (1_201, Round::Unfinished));
+    assert_eq!((super::first(count), round), (1_201, Round::Unfinished));
     assert_eq!((first.heard().len(), last.heard().len()), (1, 0));
     scene.store.clock.advance_ms(1);
     scene.name(2_000, "Late", "").await;
@@ -59,9 +58,9 @@ async fn a_broadcast_reaches_everybody_once_across_a_crash(store: TestStore) {
 async fn reading_answers_its_issuer_and_tells_those_who_opted_in(store: TestStore) {
     let scene = Scene::new(store).await;
     for title in ["a", "b", "c"] {
-        scene.during(scene.inbox.send(Addressees::Users(vec![7]), news(title))).await.expect("sent");
+        scene.send(Addressees::Users(vec![7]), title).await;
     }
-    scene.during(scene.inbox.send(Addressees::Users(vec![8]), news("foreign"))).await.expect("sent");
+    scene.send(Addressees::Users(vec![8]), "foreign").await;
     let foreign = scene.only(8).await.id;
     let ids: Vec<i64> = scene.list(7).await.iter().rev().map(|notification| notification.id).collect();
     let (issuer, plain, opted) =
@@ -88,13 +87,13 @@ async fn reading_answers_its_issuer_and_tells_those_who_opted_in(store: TestStor
         })
     );
     assert!(opted.heard().is_empty());
-    assert_eq!(scene.during(scene.inbox.mark_read(7, Notifications::All)).await.expect("read"), 0);
+    assert_eq!(scene.mark_read(7, Notifications::All).await, 0);
     assert_eq!(
         opted.heard_one(),
         serde_json::json!({"type": "notification_read", "event_id": 5, "all": true, "unread_count": 0})
     );
     // A socket that does not listen yet is answered all the same.
-    scene.during(scene.inbox.send(Addressees::Users(vec![7]), news("d"))).await.expect("sent");
+    scene.send(Addressees::Users(vec![7]), "d").await;
     let bounds = Bounds { frames_max: 100, bytes_max: 10_000 };
     let deaf = Arc::new(Outbox::new(scene.hub.next_connection_id(), 7, Endpoint::Notifications, true, bounds));
     scene.inbox.mark_read_on(&deaf, Notifications::All, Some("c2".to_owned()));
@@ -105,7 +104,7 @@ async fn reading_answers_its_issuer_and_tells_those_who_opted_in(store: TestStor
 async fn a_repeated_client_id_is_answered_and_changes_nothing(store: TestStore) {
     let scene = Scene::new(store).await;
     for title in ["a", "b"] {
-        scene.during(scene.inbox.send(Addressees::Users(vec![7]), news(title))).await.expect("sent");
+        scene.send(Addressees::Users(vec![7]), title).await;
     }
     let ids: Vec<i64> = scene.list(7).await.iter().rev().map(|notification| notification.id).collect();
     let (first, second) = (scene.socket(7, true).await, scene.socket(7, true).await);
@@ -123,7 +122,7 @@ async fn a_repeated_client_id_is_answered_and_changes_nothing(store: TestStore) 
     assert_eq!(heard.len(), 2);
     assert!(heard.contains(&answer), "{heard:?}");
     // Later, it is answered as it stands then.
-    scene.during(scene.inbox.mark_read(7, Notifications::Some(vec![ids[1]]))).await.expect("read");
+    scene.mark_read(7, Notifications::Some(vec![ids[1]])).await;
     first.heard();
     mark(&first, Notifications::Some(vec![ids[0]]));
     scene.work().await;
@@ -142,11 +141,11 @@ async fn a_repeated_client_id_is_answered_and_changes_nothing(store: TestStore) 
 async fn deleting_is_told_and_its_events_are_skipped_in_a_replay(store: TestStore) {
     let scene = Scene::new(store).await;
     for title in ["a", "b"] {
-        scene.during(scene.inbox.send(Addressees::Users(vec![7]), news(title))).await.expect("sent");
+        scene.send(Addressees::Users(vec![7]), title).await;
     }
     let ids: Vec<i64> = scene.list(7).await.iter().rev().map(|notification| notification.id).collect();
     let (opted, plain) = (scene.socket(7, true).await, scene.socket(7, false).await);
-    scene.during(scene.inbox.mark_read(7, Notifications::Some(vec![ids[0]]))).await.expect("read");
+    scene.mark_read(7, Notifications::Some(vec![ids[0]])).await;
     opted.heard();
     scene.during(scene.inbox.delete(7, ids[0])).await.expect("deleted");
     let told = opted.heard_one();
@@ -167,11 +166,11 @@ async fn deleting_is_told_and_its_events_are_skipped_in_a_replay(store: TestStor
 async fn a_list_is_paged_both_ways(store: TestStore) {
     let scene = Scene::new(store).await;
     for title in ["a", "b", "c", "d", "e"] {
-        scene.during(scene.inbox.send(Addressees::Users(vec![7]), news(title))).await.expect("sent");
+        scene.send(Addressees::Users(vec![7]), title).await;
     }
     let all: Vec<i64> = scene.list(7).await.iter().map(|notification| notification.id).collect();
     assert_eq!(all.len(), 5);
-    scene.during(scene.inbox.mark_read(7, Notifications::Some(vec![all[1]]))).await.expect("read");
+    scene.mark_read(7, Notifications::Some(vec![all[1]])).await;
     let page = async |unread_only, page, limit| {
         let page = scene.store.list_notifications(7, unread_only, page, limit).await.expect("a page");
         assert_eq!((page.unread_count, page.last_event_id), (4, 6));
@@ -181,4 +180,32 @@ async fn a_list_is_paged_both_ways(store: TestStore) {
     assert_eq!(page(false, Page::Before(Some(all[1])), 3).await, (all[2..].to_vec(), false));
     assert_eq!(page(false, Page::After(all[3]), 2).await, (vec![all[2], all[1]], true));
     assert_eq!(page(true, Page::Before(None), 4).await, (vec![all[0], all[2], all[3], all[4]], false));
+}
+
+async fn a_repeated_request_gets_the_first_answer(store: TestStore) {
+    let scene = Scene::new(store).await;
+    scene.name(7, "Ann", "").await;
+    let key = |key: &str, fingerprint| Some(IdempotencyKey { caller_id: 0, key: key.to_owned(), fingerprint });
+    let repeated = |answer| match answer {
+        Ok(Once::Repeated(answer)) => (answer.status, answer.body),
+        other => panic!("{other:?}"),
+    };
+    // Twice at once, in one transaction, and later.
+    let ask = || scene.inbox.send(Addressees::Users(vec![7]), news("a"), key("k1", 1));
+    let (answer, again) = scene.during(async { tokio::join!(ask(), ask()) }).await;
+    assert_eq!(super::first(answer), 1);
+    assert_eq!(repeated(again), (201, r#"{"count":1}"#.to_owned()));
+    assert_eq!(repeated(scene.during(ask()).await), (201, r#"{"count":1}"#.to_owned()));
+    assert_eq!(scene.list(7).await.len(), 1);
+    let other = scene.during(scene.inbox.send(Addressees::Users(vec![7]), news("b"), key("k1", 2))).await;
+    assert_eq!(other.expect_err("another body").code, Code::Conflict);
+    let all = || scene.inbox.send(Addressees::All, news("all"), key("k2", 1));
+    assert_eq!(super::first(scene.during(all()).await), 1);
+    assert_eq!(repeated(scene.during(all()).await), (202, r#"{"count":1}"#.to_owned()));
+    assert_eq!(scene.list(7).await.len(), 2);
+    let read = || scene.inbox.mark_read(7, Notifications::All, key("k3", 1));
+    assert_eq!(super::first(scene.during(read()).await), 0);
+    scene.send(Addressees::Users(vec![7]), "later").await;
+    assert_eq!(repeated(scene.during(read()).await), (200, r#"{"unread_count":0}"#.to_owned()));
+    assert_eq!(scene.unread(7).await, 1);
 }

@@ -5,6 +5,7 @@ mod attachments;
 pub mod body;
 pub mod caller;
 pub mod health;
+pub mod idempotency;
 mod notifications;
 mod openapi;
 pub mod origin;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::MissedTickBehavior;
@@ -17,6 +18,7 @@ use crate::files::{
 };
 use crate::protocol::Attachment;
 use crate::store::commit::fingerprint_of;
+use crate::store::idempotency::{IdempotencyKey, Once};
 use crate::store::{NewAttachment, Store};
 
 /// How often files that nobody needs are looked for.
@@ -41,6 +43,7 @@ pub struct Upload {
     file_key: String,
     thumbnail: Option<(Stored, &'static str)>,
     thumbnail_key: String,
+    digest: String,
 }
 
 /// What a link opens.
@@ -76,6 +79,8 @@ impl Attachments {
     pub async fn receive(&self, filename: Option<&str>, bytes: impl Stream<Item = Result<Bytes>>) -> Result<Upload> {
         let (file_key, thumbnail_key) = (new_key(), new_key());
         self.store.reserve_files(&[&file_key, &thumbnail_key]).await?;
+        let mut digest = Context::new(&SHA256);
+        let bytes = bytes.inspect(|chunk| chunk.iter().for_each(|bytes| digest.update(bytes)));
         let file = self.files.put(&file_key, bytes, self.bytes_max).await.map_err(|error| self.refusal(error))?;
         if !self.types.allow(file.content_type) {
             let sentence = format!("files of the type {} are not taken here", file.content_type);
@@ -94,11 +99,17 @@ impl Attachments {
             None => None,
         };
         let filename = clean_filename(filename.unwrap_or_default());
-        Ok(Upload { filename, image, file, file_key, thumbnail, thumbnail_key })
+        let digest = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Upload { filename, image, file, file_key, thumbnail, thumbnail_key, digest })
     }
 
-    /// Makes an upload somebody's attachment.
-    pub async fn keep(&self, uploader_id: i64, upload: Upload) -> Result<Attachment> {
+    /// Makes an upload somebody's attachment, unless its key has made one before.
+    pub async fn keep(
+        &self,
+        uploader_id: i64,
+        upload: Upload,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Once<Attachment>> {
         let store = self.store.clone();
         // In a task of its own: were it cancelled in the middle, the row might be there and the file not.
         let kept = self.tasks.spawn(async move {
@@ -113,12 +124,14 @@ impl Attachments {
                 file_key: &upload.file_key,
                 thumbnail: upload.thumbnail.as_ref().map(|(_, kind)| (upload.thumbnail_key.as_str(), *kind)),
             };
-            let attachment = store.insert_attachment(new).await?;
-            upload.file.keep();
-            if let Some((thumbnail, _)) = upload.thumbnail {
-                thumbnail.keep();
+            let once = store.insert_attachment(new, key.as_ref()).await??;
+            if let Once::First(_) = once {
+                upload.file.keep();
+                if let Some((thumbnail, _)) = upload.thumbnail {
+                    thumbnail.keep();
+                }
             }
-            Ok(attachment)
+            Ok(once)
         });
         kept.await.unwrap_or_else(|_| Err(Error::internal()))
     }
@@ -203,6 +216,11 @@ impl Attachments {
 impl Upload {
     pub fn filename(&self) -> &str {
         &self.filename
+    }
+
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 }
 

@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 
 use super::body::{Id, UrlPath};
 use super::caller::UserCaller;
+use super::idempotency::{Idempotency, answer};
 use super::problem::Problem;
 use super::route::{Access, Route};
 use crate::app::App;
@@ -59,6 +60,7 @@ pub fn routes() -> Vec<Route> {
 async fn insert(
     State(app): State<Arc<App>>,
     caller: UserCaller,
+    idempotency: Idempotency,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Problem> {
     let mut form = form.map_err(|_| Error::new(Code::Unsupported, "send the file as `multipart/form-data`"))?;
@@ -70,8 +72,10 @@ async fn insert(
             if received.is_err() {
                 drain(field).await;
             }
-            let attachment = app.attachments.keep(caller.id(), received?).await?;
-            return Ok((StatusCode::CREATED, Json(attachment)).into_response());
+            let upload = received?;
+            let key = idempotency.key(caller.id(), &format!("{}\n{}", upload.filename(), upload.digest()));
+            let once = app.attachments.keep(caller.id(), upload, key).await?;
+            return Ok(answer(once, StatusCode::CREATED, |attachment| attachment));
         }
         while let Some(bytes) = field.chunk().await.map_err(broken)? {
             others = others

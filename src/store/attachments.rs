@@ -3,9 +3,11 @@
 //! writes its row: whenever a server dies, no file is left that nobody knows of. Knows keys, never bytes.
 
 use super::conversations::take_ids;
+use super::idempotency::{self, IdempotencyKey, Once};
 use super::messages::{ATTACHMENT_COLUMNS, AttachmentRow};
 use super::sql::{Conn, execute, fetch_all, fetch_optional, insert_rows, list, padded, safe};
 use super::{Found, Store};
+use crate::error::Result;
 use crate::protocol::Attachment;
 
 /// How long an upload waits for its message, and an upload under way for its row.
@@ -40,10 +42,19 @@ impl Store {
     }
 
     /// Writes the row of an upload whose keys were reserved; from now on its files live as long as it does.
-    pub async fn insert_attachment(&self, new: NewAttachment<'_>) -> Found<Attachment> {
+    pub async fn insert_attachment(
+        &self,
+        new: NewAttachment<'_>,
+        key: Option<&IdempotencyKey>,
+    ) -> Found<Result<Once<Attachment>>> {
         let now = self.clock.now_ms();
         let mut tx = self.begin().await?;
         let conn = &mut tx.conn();
+        match idempotency::claim(conn, key, now).await? {
+            Ok(None) => {}
+            Ok(Some(answer)) => return Ok(Ok(Once::Repeated(answer))),
+            Err(error) => return Ok(Err(error)),
+        }
         for key in [Some(new.file_key), new.thumbnail.map(|(key, _)| key)].into_iter().flatten() {
             let sql = "DELETE FROM files_to_delete WHERE file_key = $1 AND not_before > $2";
             // An upload that took too long may be half deleted already.
@@ -70,8 +81,10 @@ impl Store {
             now
         )?;
         let row = find_row(conn, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let attachment = self.attachment(row);
+        idempotency::keep(conn, key, 201, &attachment).await?;
         tx.commit().await?;
-        Ok(self.attachment(row))
+        Ok(Ok(Once::First(attachment)))
     }
 
     /// An attachment as this user may see it: before it is sent its uploader alone, then the participants of its
@@ -180,7 +193,10 @@ mod tests {
             file_key: key,
             thumbnail: Some((thumbnail, "image/jpeg")),
         };
-        store.insert_attachment(new).await
+        match store.insert_attachment(new, None).await?.unwrap() {
+            Once::First(attachment) => Ok(attachment),
+            Once::Repeated(answer) => panic!("{answer:?}"),
+        }
     }
 
     async fn sees(store: &TestStore, id: i64, user_ids: [i64; 3]) -> [bool; 3] {

@@ -2,6 +2,7 @@
 
 mod attachments;
 mod notifications;
+mod openapi;
 mod search;
 mod server;
 mod support;

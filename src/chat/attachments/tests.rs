@@ -14,6 +14,7 @@ both!(
     an_image_has_dimensions_and_a_thumbnail,
     what_is_too_large_or_of_another_type_is_refused_and_leaves_nothing,
     an_upload_that_nobody_keeps_leaves_nothing,
+    an_upload_repeated_under_its_key_is_the_first_one,
     files_go_with_their_message,
     files_that_no_message_took_go_after_a_day,
     what_a_crash_left_goes_after_a_day,
@@ -40,7 +41,7 @@ impl Place {
 
     async fn upload(&self, bytes: &[u8]) -> Result<Attachment> {
         let upload = self.attachments.receive(Some("../a.bin"), chunked(bytes)).await?;
-        self.attachments.keep(1, upload).await
+        Ok(first(self.attachments.keep(1, upload, None).await?))
     }
 
     /// How many files there are, once nothing is under way.
@@ -54,6 +55,13 @@ impl Place {
         let (path, query) = url.split_once('?').unwrap();
         let id = path.split('/').nth(4).unwrap().parse().unwrap();
         self.attachments.open(id, query).await
+    }
+}
+
+fn first(once: Once<Attachment>) -> Attachment {
+    match once {
+        Once::First(attachment) => attachment,
+        Once::Repeated(answer) => panic!("{answer:?}"),
     }
 }
 
@@ -131,8 +139,25 @@ async fn an_upload_that_nobody_keeps_leaves_nothing(store: TestStore) {
     assert_eq!(place.count().await, 0);
     // Nobody of that id is known, so the row is refused.
     let upload = place.attachments.receive(None, chunked(&png())).await.unwrap();
-    assert_eq!(place.attachments.keep(99, upload).await.unwrap_err().code, Code::Unavailable);
+    assert_eq!(place.attachments.keep(99, upload, None).await.unwrap_err().code, Code::Unavailable);
     assert_eq!(place.count().await, 0);
+}
+
+async fn an_upload_repeated_under_its_key_is_the_first_one(store: TestStore) {
+    let place = Place::new(store).await;
+    let keep = async |bytes: &[u8], fingerprint| {
+        let upload = place.attachments.receive(None, chunked(bytes)).await.unwrap();
+        let key = IdempotencyKey { caller_id: 1, key: "k".to_owned(), fingerprint };
+        place.attachments.keep(1, upload, Some(key)).await
+    };
+    let made = first(keep(&png(), 1).await.unwrap());
+    let Once::Repeated(answer) = keep(&png(), 1).await.unwrap() else { panic!("not repeated") };
+    assert_eq!((answer.status, answer.body), (201, serde_json::to_string(&made).unwrap()));
+    assert_eq!(keep(b"other", 2).await.unwrap_err().code, Code::Conflict);
+    assert_eq!(place.count().await, 2);
+    assert_eq!(place.attachments.find(made.id, 1).await.unwrap().id, made.id);
+    let upload = place.attachments.receive(None, chunked(b"abc")).await.unwrap();
+    assert!(upload.digest().starts_with("ba7816bf8f01cfea"), "{}", upload.digest());
 }
 
 async fn files_go_with_their_message(store: TestStore) {

@@ -49,6 +49,11 @@ pub fn rfc3339(ms: i64) -> String {
     format!("{timestamp:.3}")
 }
 
+/// Reads a time as RFC 3339 writes it, with any offset; nothing where it is none.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +62,15 @@ mod tests {
     fn times_have_milliseconds_and_z() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(1_758_709_800_120), "2025-09-24T10:30:00.120Z");
+    }
+
+    #[test]
+    fn times_are_read_with_any_offset() {
+        assert_eq!(parse_rfc3339("2025-09-24T12:30:00.120+02:00"), Some(1_758_709_800_120));
+        assert_eq!(parse_rfc3339("1970-01-01T00:00:00Z"), Some(0));
+        for text in ["", "tomorrow", "2025-09-24", "2025-09-24T12:30:00", "1758709800"] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod announce;
 pub mod attachments;
 mod committer;
+pub mod conversation;
 pub mod delivery_marks;
 pub mod inbox;
 pub mod message;

@@ -1,9 +1,11 @@
 //! The HTTP edge: the router on one page, a file per noun. Sockets are upgraded here and handed on.
 
+mod access;
 pub mod address;
 mod attachments;
 pub mod body;
 pub mod caller;
+mod conversations;
 pub mod health;
 pub mod idempotency;
 mod messages;
@@ -11,6 +13,7 @@ mod notifications;
 mod openapi;
 pub mod origin;
 pub mod page;
+mod participants;
 pub mod problem;
 pub mod route;
 mod search;
@@ -34,8 +37,10 @@ use route::Route;
 pub fn routes() -> Vec<Route> {
     [
         attachments::routes(),
+        conversations::routes(),
         messages::routes(),
         notifications::routes(),
+        participants::routes(),
         search::routes(),
         users::routes(),
         openapi::routes(),

@@ -1,7 +1,7 @@
 //! Participants of a conversation, one by one or in pages, and the flags that each keeps for themselves.
 
 use super::messages::Page;
-use super::sql::{execute, fetch_all, fetch_optional, safe};
+use super::sql::{Conn, execute, fetch_all, fetch_optional, safe};
 use super::{Found, Store};
 use crate::protocol::rest::Participant;
 use crate::protocol::{Person, Role, Time};
@@ -107,4 +107,10 @@ impl Store {
         };
         Ok(kept.map(flags))
     }
+}
+
+/// Everybody who is in a conversation, by user id.
+pub(super) async fn list_all(conn: &mut Conn<'_>, conversation_id: i64) -> Result<Vec<Participant>, sqlx::Error> {
+    let rows = fetch_all!(conn, Row, safe(format!("{SELECT} ORDER BY p.user_id")), conversation_id)?;
+    Ok(rows.into_iter().map(Participant::from).collect())
 }

@@ -1,6 +1,8 @@
 //! The ends of conversations: cleared by one of a 1:1, or deleted for all.
 
 use super::lock_conversation;
+use crate::protocol::rest::Participant;
+use crate::store::participants::list_all;
 use crate::store::search::remove_words;
 use crate::store::sql::{execute, fetch_all};
 use crate::store::{Found, Store};
@@ -30,14 +32,13 @@ impl Store {
 
     /// Deletes a conversation for everybody: its messages, files, log. Who was in it; nothing where there
     /// is none.
-    pub async fn delete_conversation(&self, id: i64) -> Found<Option<Vec<i64>>> {
+    pub async fn delete_conversation(&self, id: i64) -> Found<Option<Vec<Participant>>> {
         let mut tx = self.begin().await?;
         let conn = &mut tx.conn();
         if lock_conversation(conn, id).await?.is_none() {
             return Ok(None);
         }
-        let sql = "SELECT user_id FROM participants WHERE conversation_id = $1 AND left_at IS NULL ORDER BY user_id";
-        let user_ids = fetch_all!(conn, (i64,), sql, id)?;
+        let participants = list_all(conn, id).await?;
         execute!(
             conn,
             "INSERT INTO files_to_delete (file_key)
@@ -59,6 +60,6 @@ impl Store {
         // The rest hangs from the conversation's row.
         execute!(conn, "DELETE FROM conversations WHERE id = $1", id)?;
         tx.commit().await?;
-        Ok(Some(user_ids.into_iter().map(|(id,)| id).collect()))
+        Ok(Some(participants))
     }
 }

@@ -272,8 +272,9 @@ async fn a_deleted_conversation_leaves_nothing(store: TestStore) {
     let other = open(&store, &new(Actor::User(1), &[2], None)).await.expect("new").conversation.id;
     store.say(id, 1, "gone", &[]).await;
     let kept = store.say(other, 1, "kept", &[]).await;
-    assert_eq!(store.delete_conversation(id).await.expect("deleted"), Some(vec![1, 2, 3]));
-    assert_eq!(store.delete_conversation(id).await.expect("nothing"), None);
+    let deleted = store.delete_conversation(id).await.expect("deleted").expect("was there");
+    assert_eq!(deleted.iter().map(|participant| participant.user.id).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(store.delete_conversation(id).await.expect("nothing").is_none());
     let mut reader = store.reader().await.expect("a reader");
     for sql in ["SELECT topic_id FROM events WHERE topic_kind = 'c'", "SELECT conversation_id FROM messages"] {
         let left = fetch_all!(&mut reader.conn(), (i64,), sql).expect("rows");

@@ -41,6 +41,7 @@ fn titles(page: &Value) -> Vec<&str> {
 async fn a_notification_of_the_platform_arrives_in_the_guides_shape(store: Store) {
     let server = TestServer::start(store).await;
     let mut alice = server.connect_as(1).notifications().await;
+    alice.expect_nothing().await;
     let body = json!({
         "user_ids": [1, 77], "title": "Application received", "message": "<b>Ünïcode</b> 👩‍👩‍👧",
         "notification_type": "application", "data": { "job_id": 5, "nested": { "a": [1.0] } }, "action_url": "/jobs/5"
@@ -67,8 +68,11 @@ async fn a_message_notifies_those_who_are_not_there(store: Store) {
     let server = TestServer::start(store).await;
     let conversation_id = server.conversation(&[1, 2, 3]).await;
     let mut alice = server.connect_as(1).chat(conversation_id).await;
-    let _carol = server.connect_as(3).chat(conversation_id).await;
+    let mut carol = server.connect_as(3).chat(conversation_id).await;
     let mut bob = server.connect_as(2).notifications().await;
+    // A socket is open before its token has been looked at; the answer shows that it listens.
+    carol.expect_nothing().await;
+    bob.expect_nothing().await;
     let first = alice.say("Hello there!").await;
     let made = bob.expect("notification").await;
     assert_eq!(made["notification"]["title"], "New Message");
@@ -99,6 +103,7 @@ async fn a_notification_is_read_with_its_messages_and_goes_with_the_last_of_them
     let conversation_id = server.conversation(&[1, 2]).await;
     let mut alice = server.connect_as(1).chat(conversation_id).await;
     let mut bob = server.connect_as(2).since(0).notifications().await;
+    bob.expect("connected").await;
     bob.expect("resumed").await;
     let brief = alice.say("Never mind").await;
     let made = bob.expect("notification").await;
@@ -122,6 +127,8 @@ async fn reading_on_a_socket_is_answered_and_told_to_those_who_opted_in(store: S
     user.expect("connected").await;
     user.send(json!({ "type": "resume" })).await;
     user.expect("resumed").await;
+    plain.expect_nothing().await;
+    other.expect_nothing().await;
     server.notify(1, "a").await;
     server.notify(1, "b").await;
     let mut ids = vec![];
@@ -212,7 +219,6 @@ async fn the_platform_notifies_all_in_the_background(store: Store) {
     let server = TestServer::start(store).await;
     let (mut alice, mut bob) = (server.connect_as(1).notifications().await, server.connect_as(2).notifications().await);
     for (user_id, client) in [(1, &mut alice), (2, &mut bob)] {
-        // A socket is open before its token has been looked at; the answer shows that its user is known.
         client.expect_nothing().await;
         assert_eq!(server.notifications(user_id).await["data"], json!([]));
     }

@@ -37,7 +37,7 @@ struct NotificationPage {
 /// Which notifications to mark read: `notification_ids`, or `all`.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
-struct Read {
+struct ReadNotifications {
     notification_ids: Option<Vec<i64>>,
     all: Option<bool>,
 }
@@ -88,7 +88,7 @@ pub fn routes() -> Vec<Route> {
             .answers::<Count>(201)
             .answers::<Count>(202),
         Route::new(Method::POST, "/api/v1/notifications/read", Access::User, "Marks notifications read.", read)
-            .takes::<Read>()
+            .takes::<ReadNotifications>()
             .answers::<UnreadCount>(200),
         Route::new(Method::DELETE, "/api/v1/notifications/{id}", Access::User, "Deletes a notification.", delete)
             .answers_empty(204),

@@ -1,6 +1,6 @@
 //! Presence: a socket on any endpoint makes somebody online, the last one's going, some time later, offline.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,21 +20,28 @@ use crate::protocol::{Event, Frame, Time, Topic};
 /// A conversation of more people than this tells a newcomer only who is online.
 pub const SMALL_CONVERSATION: usize = 100;
 
-/// Whose presence has changed and is yet to be told; one entry a user, so it can't grow beyond them.
+/// Whose presence has changed and is yet to be told, with when those who have gone were last seen; one entry
+/// a user, so it can't grow beyond them.
 #[derive(Default)]
 pub struct PresenceNews {
-    users: Mutex<HashSet<i64>>,
+    users: Mutex<HashMap<i64, Option<i64>>>,
     wake: Notify,
 }
 
 impl PresenceNews {
     /// Has the others told how a user's presence stands.
     pub fn look_at(&self, user_id: i64) {
-        self.users.lock().insert(user_id);
+        self.users.lock().entry(user_id).or_default();
         self.wake.notify_one();
     }
 
-    async fn next(&self) -> HashSet<i64> {
+    /// Has the others told that a user has gone, and when that was stored.
+    fn note_gone(&self, user_id: i64, seen_at_ms: i64) {
+        self.users.lock().insert(user_id, Some(seen_at_ms));
+        self.wake.notify_one();
+    }
+
+    async fn next(&self) -> HashMap<i64, Option<i64>> {
         loop {
             let users = std::mem::take(&mut *self.users.lock());
             if !users.is_empty() {
@@ -69,15 +76,11 @@ impl Chat {
         }
     }
 
-    /// Makes somebody offline whose time of grace has passed.
-    pub(super) async fn leave_if_gone(&self, user_id: i64, seen_at_ms: i64) {
-        if !self.hub.people.forget_if_gone(user_id, self.presence_grace) {
-            return;
+    /// Makes somebody offline whose time of grace has passed. Waits for nothing: other deadlines are due.
+    pub(super) fn leave_if_gone(&self, user_id: i64, seen_at_ms: i64) {
+        if self.hub.people.forget_if_gone(user_id, self.presence_grace) {
+            self.news.note_gone(user_id, seen_at_ms);
         }
-        if let Err(fault) = self.store.set_last_seen(&[user_id], seen_at_ms).await {
-            tracing::warn!(error = %fault, user.id = user_id, "last_seen was not stored");
-        }
-        self.news.look_at(user_id);
     }
 
     /// Tells the others of changed presence, until shutdown.
@@ -87,7 +90,12 @@ impl Chat {
                 users = self.news.next() => users,
                 () = shutdown.cancelled() => return,
             };
-            for user_id in users {
+            for (user_id, seen_at_ms) in users {
+                if let Some(seen_at_ms) = seen_at_ms
+                    && let Err(fault) = self.store.set_last_seen(&[user_id], seen_at_ms).await
+                {
+                    tracing::warn!(error = %fault, user.id = user_id, "last_seen was not stored");
+                }
                 if let Err(fault) = self.tell_presence_of(user_id).await {
                     tracing::warn!(error = %fault, user.id = user_id, "presence was not told");
                 }

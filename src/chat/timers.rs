@@ -20,6 +20,8 @@ use crate::store::Fault;
 
 /// How long a topic may be quiet before its position is compared with the store's.
 const POSITION_CHECK: Duration = Duration::from_secs(30);
+/// How long a committed event may take to be delivered here before it counts as missed.
+const ANNOUNCING: Duration = Duration::from_secs(1);
 /// How often the store is swept of what is no longer needed, and last_seen of those who are here is written.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How many events one repair reads at a time.
@@ -87,7 +89,7 @@ async fn deadlines(chat: Arc<Chat>) {
                     chat.hub.deadlines.set(until, Due::TypingEnds { topic, user_id });
                 }
             }
-            Due::PersonLeaves { user_id, seen_at_ms } => chat.leave_if_gone(user_id, seen_at_ms).await,
+            Due::PersonLeaves { user_id, seen_at_ms } => chat.leave_if_gone(user_id, seen_at_ms),
         }
     }
 }
@@ -112,9 +114,17 @@ async fn check_positions(chat: Arc<Chat>) {
         for chunk in idle.chunks(256) {
             let topics: Vec<Topic> = chunk.iter().map(|(topic, _)| *topic).collect();
             let Ok(positions) = chat.store.last_event_ids(&topics).await else { break };
-            for (topic, position) in chunk {
-                if positions.get(topic).is_some_and(|last| last > position) {
-                    let _ = chat.catch_up(*topic).await;
+            let behind =
+                chunk.iter().filter(|(topic, position)| positions.get(topic).is_some_and(|last| last > position));
+            let behind: Vec<_> = behind.copied().collect();
+            if behind.is_empty() {
+                continue;
+            }
+            // What has just been committed is on its way here, and knows whose command it answers.
+            tokio::time::sleep(ANNOUNCING).await;
+            for (topic, position) in behind {
+                if chat.hub.room(topic).and_then(|room| room.last_event_id()) == Some(position) {
+                    let _ = chat.catch_up(topic).await;
                 }
             }
         }

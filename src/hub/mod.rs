@@ -63,8 +63,8 @@ impl Hub {
     pub fn open(self: &Arc<Self>, topic: Topic) -> Seat {
         let mut topics = self.topics.write();
         let room = topics.entry(topic).or_insert_with(|| Arc::new(Room::new(topic)));
-        room.take_interest();
-        Seat::new(self.clone(), room.clone())
+        let came = room.take_interest();
+        Seat::new(self.clone(), room.clone(), came)
     }
 
     /// The topic, where it has a socket here.

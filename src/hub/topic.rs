@@ -123,8 +123,10 @@ struct State {
     parked: BTreeMap<i64, Delivery>,
     typists: Vec<Typist>,
     present: Option<Arc<[i64]>>,
-    /// Who was put out (`None`: everybody) while somebody was on the way from the check to the seat.
-    put_out: Vec<Option<i64>>,
+    /// Who was put out (`None`: everybody) while somebody was on the way from the check to the seat, with the
+    /// number of that putting out: it does not concern who came later.
+    put_out: Vec<(u64, Option<i64>)>,
+    put_outs: u64,
 }
 
 impl Room {
@@ -138,18 +140,23 @@ impl Room {
             typists: Vec::new(),
             present: None,
             put_out: Vec::new(),
+            put_outs: 0,
         };
         Self { topic, state: Mutex::new(state) }
     }
 
-    pub(super) fn take_interest(&self) {
-        self.state.lock().interest += 1;
+    /// Counts one more who is interested; says how often anybody was put out before.
+    pub(super) fn take_interest(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.interest += 1;
+        state.put_outs
     }
 
     /// Whether nobody is interested any more.
     pub(super) fn lose_interest(&self) -> bool {
         let mut state = self.state.lock();
         state.interest -= 1;
+        state.forget_put_out();
         state.interest == 0
     }
 
@@ -248,8 +255,10 @@ impl Room {
     /// has just been checked and who has not joined yet.
     pub fn put_out(&self, user_id: Option<i64>) {
         let mut state = self.state.lock();
+        state.put_outs += 1;
         if state.interest > state.listeners.len() {
-            state.put_out.push(user_id);
+            let number = state.put_outs;
+            state.put_out.push((number, user_id));
         }
         drop(state);
         for outbox in self.connections(user_id, Kind::Attending) {
@@ -316,6 +325,13 @@ impl State {
         Delivered { issuer_told, has_gap: false, present }
     }
 
+    /// Forgets who was put out once nobody is on the way any more.
+    fn forget_put_out(&mut self) {
+        if self.interest <= self.listeners.len() {
+            self.put_out.clear();
+        }
+    }
+
     fn end_typing(&mut self, topic: Topic, index: usize) {
         let typist = self.typists.swap_remove(index);
         self.tell(topic, &typing(typist.user_id, typist.ended));
@@ -364,12 +380,14 @@ impl Listener {
 pub struct Seat {
     hub: Arc<Hub>,
     room: Arc<Room>,
+    /// How often anybody had been put out when this seat was opened.
+    came: u64,
     joined: Option<Arc<Outbox>>,
 }
 
 impl Seat {
-    pub(super) fn new(hub: Arc<Hub>, room: Arc<Room>) -> Self {
-        Self { hub, room, joined: None }
+    pub(super) fn new(hub: Arc<Hub>, room: Arc<Room>, came: u64) -> Self {
+        Self { hub, room, came, joined: None }
     }
 
     pub fn room(&self) -> &Arc<Room> {
@@ -387,13 +405,13 @@ impl Seat {
         }
         if self.joined.is_none() {
             state.present = None;
-            if kind == Kind::Attending && state.put_out.iter().any(|who| who.is_none_or(|id| id == outbox.user_id)) {
+            let concerns =
+                |(number, who): &(u64, Option<i64>)| *number > self.came && who.is_none_or(|id| id == outbox.user_id);
+            if kind == Kind::Attending && state.put_out.iter().any(concerns) {
                 outbox.close(Close::AccessDenied);
             }
             state.listeners.push(Listener { outbox: outbox.clone(), kind, shown: position, cleared_up_to });
-            if state.interest == state.listeners.len() {
-                state.put_out.clear();
-            }
+            state.forget_put_out();
             drop(state);
             self.joined = Some(outbox.clone());
         }

@@ -159,16 +159,17 @@ impl Connection {
             Incoming::Binary => dispatch::binary(app, self),
             Incoming::Alive => Next::Go,
             Incoming::Closed => return Some(End::Peer),
-            Incoming::Broken(close) => return Some(End::Close(close)),
+            Incoming::Broken(close) => Next::Close(close),
         };
-        match next {
-            Next::Go => None,
-            Next::Close(close) => Some(End::Close(close)),
-            Next::Renew { token, client_id } => {
-                let renewal = Box::pin(dispatch::renew(app, self, token, client_id));
-                renewal.await.err().map(End::Close)
-            }
-        }
+        let close = match next {
+            Next::Go => return None,
+            Next::Close(close) => close,
+            Next::Renew { token, client_id } => Box::pin(dispatch::renew(app, self, token, client_id)).await.err()?,
+        };
+        // Nothing more is heard, but what was answered before is still told.
+        self.guard.outbox.close(close);
+        let batch = self.guard.outbox.take()?;
+        self.write(app, batch).await
     }
 
     /// Writes what waits and does what else is to be done.

@@ -8,9 +8,9 @@ use crate::app::App;
 use crate::chat::{Reply, message};
 use crate::error::{Code, Error, Result};
 use crate::hub::outbox::Outbox;
-use crate::protocol::client::{Command, Endpoint, Envelope, parse};
+use crate::protocol::client::{Command, Envelope, parse};
 use crate::protocol::server::{Answer, encode};
-use crate::protocol::{Close, Time};
+use crate::protocol::{Close, Time, Topic};
 use crate::store::commit::Actor;
 
 /// What follows from a frame for the connection.
@@ -31,7 +31,10 @@ pub fn text(app: &Arc<App>, connection: &mut Connection, text: &str) -> Next {
     if let Some(next) = limit(app, connection, &envelope) {
         return next;
     }
-    let outcome = command.and_then(|command| carry_out(app, connection, &envelope, command));
+    let outcome = command.and_then(|command| {
+        check_conversation(connection, &envelope)?;
+        carry_out(app, connection, &envelope, command)
+    });
     outcome.unwrap_or_else(|error| {
         refuse(&outbox, &error, envelope.client_id.as_deref());
         Next::Go
@@ -99,35 +102,42 @@ fn carry_out(app: &Arc<App>, connection: &mut Connection, envelope: &Envelope, c
     Ok(Next::Go)
 }
 
+/// A chat socket is for one conversation, whatever the command.
+fn check_conversation(connection: &Connection, envelope: &Envelope) -> Result<()> {
+    match (own_conversation(connection), envelope.conversation_id) {
+        (Some(own), Some(named)) if own != named => {
+            Err(Error::field("conversation_id", "this socket is for another conversation"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The conversation of a chat socket.
+fn own_conversation(connection: &Connection) -> Option<i64> {
+    match &connection.seats {
+        Seats::One(seat) => match seat.room().topic {
+            Topic::Conversation(id) => Some(id),
+            Topic::User(_) => None,
+        },
+        Seats::Many { .. } => None,
+    }
+}
+
 /// The conversation that a command is about: a chat socket's own, or the one it names.
 fn conversation_of(connection: &Connection, envelope: &Envelope) -> Result<i64> {
-    let named = envelope.conversation_id;
-    match (&connection.seats, connection.guard.outbox.endpoint) {
-        (Seats::One(seat), Endpoint::Chat) => {
-            let own = match seat.room().topic {
-                crate::protocol::Topic::Conversation(id) => id,
-                crate::protocol::Topic::User(_) => return Err(Error::internal()),
-            };
-            match named {
-                Some(id) if id != own => {
-                    Err(Error::field("conversation_id", "this socket is for another conversation"))
-                }
-                _ => Ok(own),
-            }
-        }
-        (Seats::Many { conversations, .. }, _) => {
-            let id =
-                named.ok_or_else(|| Error::field("conversation_id", "say which conversation: `conversation_id`"))?;
-            if conversations.contains_key(&id) {
-                return Ok(id);
-            }
-            Err(Error {
-                field: Some("conversation_id"),
-                ..Error::not_found("there is no such conversation, or you are not in it")
-            })
-        }
-        _ => Err(Error::internal()),
+    if let Some(own) = own_conversation(connection) {
+        return Ok(own);
     }
+    let Seats::Many { conversations, .. } = &connection.seats else { return Err(Error::internal()) };
+    let named = envelope.conversation_id;
+    let id = named.ok_or_else(|| Error::field("conversation_id", "say which conversation: `conversation_id`"))?;
+    if conversations.contains_key(&id) {
+        return Ok(id);
+    }
+    Err(Error {
+        field: Some("conversation_id"),
+        ..Error::not_found("there is no such conversation, or you are not in it")
+    })
 }
 
 fn kind_of(command: &Command) -> &'static str {

@@ -96,7 +96,7 @@ impl Greeting<'_> {
         let since = match self.since.take() {
             None => None,
             Some(since) => {
-                let since = since.parse::<i64>().ok().filter(|since| *since >= 0);
+                let since = event_id(&since);
                 if since.is_none() {
                     let error = Error::field("since", "`since` must be an event id: an integer of at least 0");
                     self.send([encode(&Answer::error(&error, None))]).await?;
@@ -290,6 +290,12 @@ impl Greeting<'_> {
     async fn send(&mut self, frames: impl IntoIterator<Item = Bytes>) -> Ended<()> {
         send(self.ws, self.outbox, frames).await
     }
+}
+
+/// Reads a `since`. One beyond all numbers is ahead of any log.
+fn event_id(text: &str) -> Option<i64> {
+    let is_whole = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| text.parse().unwrap_or(i64::MAX))
 }
 
 /// Cursors by conversation, the notifications' cursor, and the frame's `client_id`.

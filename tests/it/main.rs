@@ -1,6 +1,9 @@
 //! The integration tests: one binary, a file per noun, over real sockets.
 
 mod attachments;
+mod auth;
+mod commands;
+mod handshake;
 mod notifications;
 mod openapi;
 mod search;

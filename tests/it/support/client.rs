@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -85,11 +87,15 @@ impl Connect {
 
     /// Expects that the upgrade is refused, and gives the HTTP answer.
     pub async fn refused(self, path: &str) -> Response<Option<Vec<u8>>> {
-        match self.open(path).await {
-            Err(tungstenite::Error::Http(response)) => *response,
-            Err(error) => panic!("{path} was refused without an HTTP answer: {error}"),
-            Ok(_) => panic!("{path} was upgraded"),
-        }
+        self.try_path(path).await.err().unwrap_or_else(|| panic!("{path} was upgraded"))
+    }
+
+    /// Connects, or gives the HTTP answer that refuses the upgrade.
+    pub async fn try_path(self, path: &str) -> Result<TestClient, Response<Option<Vec<u8>>>> {
+        self.open(path).await.map_err(|error| match error {
+            tungstenite::Error::Http(response) => *response,
+            error => panic!("{path} was refused without an HTTP answer: {error}"),
+        })
     }
 
     async fn open(self, path: &str) -> Result<TestClient, tungstenite::Error> {
@@ -202,9 +208,44 @@ impl TestClient {
         assert_eq!(answer["type"], "pong", "{answer}");
     }
 
+    /// Shows that the connection has been accepted: the server answers a ping, after whatever it sends first.
+    pub async fn expect_live(&mut self) {
+        if let Err(code) = self.is_live().await {
+            self.fail("an open connection", &format!("it was closed with {code}"));
+        }
+    }
+
+    /// Whether the connection has been accepted, or the code with which it was closed.
+    pub async fn is_live(&mut self) -> Result<(), u16> {
+        let client_id = uuid::Uuid::new_v4().to_string();
+        let ping = json!({ "type": "ping", "client_id": client_id }).to_string();
+        // A connection that the server is closing takes no more; its close frame says so below.
+        let _ = self.socket.send(Message::text(ping)).await;
+        loop {
+            match self.receive("a pong or a close").await {
+                Message::Text(text) if text.contains(&client_id) => return Ok(()),
+                Message::Text(_) => {}
+                Message::Close(Some(close)) => return Err(close.code.into()),
+                other => self.fail("a pong or a close", &format!("got {other:?}")),
+            }
+        }
+    }
+
+    /// The frames up to one of this type, which is the last of them.
+    pub async fn collect_until(&mut self, frame_type: &str) -> Vec<Value> {
+        let mut frames = vec![];
+        loop {
+            frames.push(self.expect_next().await);
+            if frames.last().is_some_and(|frame| frame["type"] == frame_type) {
+                return frames;
+            }
+        }
+    }
+
     /// Closes as a well-behaved client does, and waits for the server's side of it.
     pub async fn close(mut self) {
-        self.socket.close(None).await.expect("the close is sent");
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        self.socket.close(Some(frame)).await.expect("the close is sent");
         self.expect_close(1000).await;
     }
 

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod process;
+pub mod raw;
 pub mod rest;
 pub mod server;
 pub mod store;
@@ -34,3 +35,12 @@ macro_rules! both_stores {
     };
 }
 pub(crate) use both_stores;
+
+/// Tries until something is so; that it never becomes so fails the test.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let patience = tokio::time::Instant::now() + DEADLINE;
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < patience, "it did not come about in {DEADLINE:?} that {what}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -44,9 +44,14 @@ impl Process {
         }
     }
 
+    /// The number that the system knows it by.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running process").id()
+    }
+
     /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("a running process").id().to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status().expect("the kill command runs");
         assert!(status.success(), "SIG{name} could not be sent to {id}");
     }

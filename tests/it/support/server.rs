@@ -22,7 +22,7 @@ pub struct TestServer {
     address: Option<SocketAddr>,
     settings: Vec<(String, String)>,
     folder: TempDir,
-    database: Database,
+    pub database: Database,
     pub(super) http: reqwest::Client,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 /// Which store a scenario runs on.
@@ -43,6 +43,28 @@ impl Database {
     /// The address, as `TIDINGS_DATABASE_URL` takes it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Changes rows behind the server's back: for what takes it days, such as retention.
+    pub async fn execute(&self, statement: &str) {
+        if self.folder.is_none() {
+            return execute(&self.url, statement).await;
+        }
+        let mut connection = SqliteConnection::connect(&self.url).await.expect("the database opens");
+        connection.execute(sqlx::AssertSqlSafe(statement)).await.expect("the statement is carried out");
+        connection.close().await.expect("the connection closes");
+    }
+
+    /// The one whole number that a query answers with.
+    pub async fn number(&self, query: &str) -> i64 {
+        let query = sqlx::AssertSqlSafe(query);
+        if self.folder.is_none() {
+            let mut connection = PgConnection::connect(&self.url).await.expect("the database answers");
+            sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("one number")
+        } else {
+            let mut connection = SqliteConnection::connect(&self.url).await.expect("the database opens");
+            sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("one number")
+        }
     }
 }
 

@@ -1,0 +1,170 @@
+//! What is never kept: who types, and who is there.
+
+use serde_json::{Value, json};
+
+use super::{Pair, assert_refused, done};
+use crate::support::client::TestClient;
+use crate::support::raw::RawClient;
+use crate::support::{Store, TestServer, both_stores};
+
+both_stores!(
+    typing_is_told_once_to_the_others_and_ends_by_itself,
+    a_message_ends_the_typing_of_its_sender,
+    typing_ends_with_the_typists_last_socket,
+    whoever_comes_is_told_who_is_there_and_who_types,
+    somebody_is_online_from_the_first_socket_until_the_last_has_been_gone_a_while,
+    a_short_absence_is_not_told,
+);
+
+fn typing(is_typing: bool) -> Value {
+    json!({ "type": "typing_indicator", "is_typing": is_typing })
+}
+
+/// The next indicator, which must be of this user and say this.
+async fn expect_typing(client: &mut TestClient, user_id: i64, is_typing: bool) -> Value {
+    let frame = next_of(client, "typing_indicator").await;
+    assert_eq!((&frame["user"]["id"], &frame["is_typing"]), (&json!(user_id), &json!(is_typing)), "{frame}");
+    frame
+}
+
+/// The next status, which must be of this user and say this.
+async fn expect_status(client: &mut TestClient, user_id: i64, status: &str) -> Value {
+    let frame = next_of(client, "user_status").await;
+    assert_eq!((&frame["user_id"], &frame["status"]), (&json!(user_id), &json!(status)), "{frame}");
+    frame
+}
+
+async fn next_of(client: &mut TestClient, kind: &str) -> Value {
+    loop {
+        let frame = client.expect_next().await;
+        if frame["type"] == kind {
+            return frame;
+        }
+        assert!(["user_status", "chat_message", "pong"].contains(&frame["type"].as_str().unwrap()), "{frame}");
+    }
+}
+
+/// The frames of a type up to the answer to a ping sent now.
+async fn so_far(client: &mut TestClient, kind: &str) -> Vec<Value> {
+    let client_id = uuid::Uuid::new_v4().to_string();
+    client.send(json!({ "type": "ping", "client_id": client_id })).await;
+    let mut frames = client.collect_until("pong").await;
+    frames.retain(|frame| frame["type"] == kind);
+    frames
+}
+
+async fn typing_is_told_once_to_the_others_and_ends_by_itself(store: Store) {
+    let mut pair = Pair::start(store, &[("TIDINGS_TYPING_EXPIRY", "1s")]).await;
+    pair.server.put_user(1, "Ada", "Lovelace").await;
+    let mut ada = pair.server.connect_as(1).chat(pair.conversation_id).await;
+    ada.expect_live().await;
+    ada.send(typing(true)).await;
+    let told = expect_typing(&mut pair.bob, 1, true).await;
+    assert_eq!((&told["user"]["first_name"], &told["user"]["last_name"]), (&json!("Ada"), &json!("Lovelace")));
+    assert_eq!(told["conversation_id"], pair.conversation_id);
+    assert_eq!((told.get("event_id"), told.get("client_id")), (None, None));
+    // A refresh is not told, by whichever device; nobody answers it.
+    ada.send(json!({ "type": "typing_indicator", "is_typing": true, "client_id": "t" })).await;
+    pair.alice.send(typing(true)).await;
+    assert_eq!(so_far(&mut ada, "typing_indicator").await, Vec::<Value>::new());
+    assert_eq!(so_far(&mut pair.alice, "typing_indicator").await, Vec::<Value>::new(), "never to the typist");
+    expect_typing(&mut pair.bob, 1, false).await;
+    // Stopping is told at once, and only once.
+    ada.send(typing(true)).await;
+    expect_typing(&mut pair.bob, 1, true).await;
+    ada.send(typing(false)).await;
+    expect_typing(&mut pair.bob, 1, false).await;
+    ada.send(typing(false)).await;
+    ada.expect_live().await;
+    assert_eq!(so_far(&mut pair.bob, "typing_indicator").await, Vec::<Value>::new());
+    let error = ada.command(json!({ "type": "typing_indicator", "is_typing": "yes" })).await;
+    assert_refused(&error, "invalid_field", Some("is_typing"));
+}
+
+async fn a_message_ends_the_typing_of_its_sender(store: Store) {
+    let mut pair = Pair::start(store, &[("TIDINGS_TYPING_EXPIRY", "60s")]).await;
+    pair.alice.send(typing(true)).await;
+    expect_typing(&mut pair.bob, 1, true).await;
+    pair.bob.say("A message of somebody else does not").await;
+    pair.alice.expect("chat_message").await;
+    assert_eq!(so_far(&mut pair.bob, "typing_indicator").await, Vec::<Value>::new());
+    pair.alice.say("But one's own does").await;
+    expect_typing(&mut pair.bob, 1, false).await;
+}
+
+async fn typing_ends_with_the_typists_last_socket(store: Store) {
+    let mut pair = Pair::start(store, &[("TIDINGS_TYPING_EXPIRY", "60s")]).await;
+    let mut everywhere = pair.server.connect_as(1).user().await;
+    everywhere.expect_live().await;
+    pair.alice.send(typing(true)).await;
+    expect_typing(&mut pair.bob, 1, true).await;
+    pair.alice.close().await;
+    everywhere.expect_live().await;
+    assert_eq!(so_far(&mut pair.bob, "typing_indicator").await, Vec::<Value>::new(), "one socket is left");
+    // Dropped without a close.
+    drop(everywhere);
+    expect_typing(&mut pair.bob, 1, false).await;
+}
+
+async fn whoever_comes_is_told_who_is_there_and_who_types(store: Store) {
+    let server = TestServer::start_with(store, &[("TIDINGS_TYPING_EXPIRY", "60s")]).await;
+    let conversation_id = server.conversation(&[1, 2, 3]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let first: Vec<Value> = so_far(&mut alice, "user_status").await;
+    let status = |user_id: i64, status: &str| json!({ "type": "user_status", "conversation_id": conversation_id, "user_id": user_id, "status": status, "last_seen": null });
+    assert_eq!(first, [status(2, "offline"), status(3, "offline")]);
+    alice.send(typing(true)).await;
+    alice.expect_live().await;
+    let mut bob = server.connect_as(2).chat(conversation_id).await;
+    let client_id = "after the snapshot";
+    bob.send(json!({ "type": "ping", "client_id": client_id })).await;
+    let mut frames = bob.collect_until("pong").await;
+    frames.pop();
+    // A change that is still being told may say once more what the snapshot said.
+    let mut known: Vec<Value> = vec![];
+    frames.retain(|frame| !known.contains(frame) && (known.push(frame.clone()), true).1);
+    assert_eq!(frames[..2], [status(1, "online"), status(3, "offline")]);
+    assert_eq!((&frames[2]["type"], &frames[2]["is_typing"]), (&json!("typing_indicator"), &json!(true)));
+    assert_eq!(frames.len(), 3, "{frames:#?}");
+    assert_eq!(expect_status(&mut alice, 2, "online").await, status(2, "online"));
+    // One's own presence is nobody's business here.
+    assert!(so_far(&mut bob, "user_status").await.iter().all(|frame| frame["user_id"] != 2));
+}
+
+async fn somebody_is_online_from_the_first_socket_until_the_last_has_been_gone_a_while(store: Store) {
+    let server = TestServer::start_with(store, &[("TIDINGS_PRESENCE_GRACE", "300ms")]).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    expect_status(&mut alice, 2, "offline").await;
+    // A socket on any endpoint makes one online.
+    let mut notifications = server.connect_as(2).notifications().await;
+    notifications.expect_live().await;
+    expect_status(&mut alice, 2, "online").await;
+    let mut chat = server.connect_as(2).chat(conversation_id).await;
+    chat.expect_live().await;
+    notifications.close().await;
+    let silent = RawClient::connect(server.address(), 2, "/ws/user/2/").await;
+    chat.close().await;
+    assert_eq!(so_far(&mut alice, "user_status").await, Vec::<Value>::new(), "a second device changes nothing");
+    drop(silent);
+    let offline = expect_status(&mut alice, 2, "offline").await;
+    let last_seen = offline["last_seen"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("RFC 3339");
+    let ago = jiff::Timestamp::now().duration_since(last_seen);
+    assert!(ago.as_secs() < 30 && ago.as_millis() >= 300, "{ago:?}");
+    // A user socket hears of each person once, without the conversation.
+    let mut everywhere = server.connect_as(1).user().await;
+    everywhere.expect("connected").await;
+    everywhere.send(json!({ "type": "ping" })).await;
+    let told = expect_status(&mut everywhere, 2, "offline").await;
+    assert_eq!((told.get("conversation_id"), &told["last_seen"]), (None, &offline["last_seen"]));
+}
+
+async fn a_short_absence_is_not_told(store: Store) {
+    let mut pair = Pair::start(store, &[("TIDINGS_PRESENCE_GRACE", "60s")]).await;
+    for _ in 0..5 {
+        pair.bob.close().await;
+        pair.bob = pair.server.connect_as(2).chat(pair.conversation_id).await;
+        done(&mut pair.bob, json!({ "type": "ping" })).await;
+    }
+    assert_eq!(so_far(&mut pair.alice, "user_status").await, Vec::<Value>::new());
+}

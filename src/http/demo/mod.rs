@@ -15,7 +15,8 @@ use super::server::Peer;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPTS: [&str; 3] = [include_str!("session.js"), include_str!("pane.js"), include_str!("page.js")];
+const SCRIPTS: [&str; 4] =
+    [include_str!("dom.js"), include_str!("session.js"), include_str!("pane.js"), include_str!("page.js")];
 
 /// Makes what the page begins with: who one can be, with fresh tokens.
 pub type Settings = Arc<dyn Fn() -> anyhow::Result<Value> + Send + Sync>;

@@ -5,19 +5,6 @@ const REACTIONS = { like: "👍", love: "❤️", laugh: "😂", wow: "😮", sa
 /** The server forgets typing after six seconds. */
 const TYPING_REFRESH_MS = 3_000;
 
-/** An element with properties and children; text becomes text, never markup. */
-function element(tag, properties = {}, ...children) {
-  const { data = {}, ...rest } = properties;
-  const made = Object.assign(document.createElement(tag), rest);
-  Object.assign(made.dataset, data);
-  made.append(...children.filter((child) => child !== null && child !== false));
-  return made;
-}
-
-const fullName = (person) => `${person.first_name} ${person.last_name}`.trim() || person.username || "Someone";
-const initials = (person) => [...fullName(person).matchAll(/(?:^|\s)(\S)/gu)].slice(0, 2).map((found) => found[1]).join("");
-const clockTime = (time) => new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-
 class Pane {
   #openId = null;
   #drafts = new Map();
@@ -27,6 +14,8 @@ class Pane {
   #typedAt = 0;
   #rows = new Map();
   #isDrawing = false;
+  /** Up to where each conversation was said to be read on this connection. */
+  #markedUpTo = new Map();
 
   constructor(user, settings, traced) {
     this.settings = settings;
@@ -177,11 +166,12 @@ class Pane {
   /** What is on the screen is read. */
   #markRead() {
     const conversation = this.#conversation();
+    if (this.session.state.name !== "open") return this.#markedUpTo.clear();
     if (!conversation || document.visibilityState !== "visible" || this.element.offsetParent === null) return;
-    if (this.session.state.name !== "open" || this.session.unread(conversation) === 0) return;
+    if (this.session.unread(conversation) === 0) return;
     const last = this.#messages().filter((one) => one.sender.id !== this.session.user.id).at(-1);
-    if (this.markedUpTo?.[conversation.id] === last.id) return;
-    this.markedUpTo = { ...this.markedUpTo, [conversation.id]: last.id };
+    if (this.#markedUpTo.get(conversation.id) === last.id) return;
+    this.#markedUpTo.set(conversation.id, last.id);
     this.session.mention({ type: "mark_read", conversation_id: conversation.id, message_id: last.id });
   }
 
@@ -407,6 +397,14 @@ class Pane {
     );
     bar.setAttribute("role", "toolbar");
     bar.setAttribute("aria-label", "What to do with this message");
+    // One stop for the tab key in each message; the arrows go on from there.
+    const buttons = [...bar.children];
+    buttons.forEach((button, at) => (button.tabIndex = at === 0 ? 0 : -1));
+    bar.onkeydown = ({ key }) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+      const at = buttons.indexOf(document.activeElement);
+      if (step && at >= 0) buttons[(at + step + buttons.length) % buttons.length].focus();
+    };
     return bar;
   }
 
@@ -514,28 +512,4 @@ class Pane {
     const list = this.#at(".messages");
     list.scrollTop = list.scrollHeight;
   }
-}
-
-/** Shows rows in order; one whose facts are as before keeps its node, and with it focus and scroll. */
-function replaceRows(list, known, rows) {
-  const nodes = rows.map(({ key, facts, make }) => {
-    const signature = JSON.stringify(facts);
-    const row = known.get(key);
-    if (row?.signature === signature) return row.node;
-    const node = make();
-    const focused = row?.node.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
-    known.set(key, { signature, node });
-    if (focused) queueMicrotask(() => node.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus());
-    return node;
-  });
-  const current = [...list.children];
-  if (current.length === nodes.length && current.every((node, at) => node === nodes[at])) return;
-  nodes.forEach((node, at) => list.children[at] === node || list.insertBefore(node, list.children[at] ?? null));
-  while (list.children.length > nodes.length) list.lastElementChild.remove();
-}
-
-function groupBy(reactions) {
-  const groups = new Map();
-  for (const one of reactions) groups.set(one.reaction, [...(groups.get(one.reaction) ?? []), one]);
-  return groups;
 }

@@ -113,6 +113,11 @@ class Session {
     this.changed("conversation", id);
   }
 
+  /** Loads what is new or was missed. Where that fails, the conversation's next event tries again. */
+  #loadAgain(id) {
+    this.#load(id).catch((error) => this.traced("note", `conversation ${id} could not be loaded: ${error.message}`));
+  }
+
   async loadEarlier(id) {
     const conversation = this.conversations.get(id);
     const oldest = Math.min(...conversation.messages.keys());
@@ -276,7 +281,7 @@ class Session {
         for (const waiting of this.pending.values()) if (!waiting.refusal) this.#transmit(waiting.command);
         return;
       case "resync":
-        return frame.conversation_id ? void this.#load(frame.conversation_id) : void this.#reloadNotifications();
+        return frame.conversation_id ? this.#loadAgain(frame.conversation_id) : void this.#reloadNotifications();
       case "error":
         return this.#refused(frame);
     }
@@ -315,7 +320,7 @@ class Session {
       this.conversations.delete(id);
       return this.changed("conversation", id);
     }
-    if (!conversation) return void this.#load(id);
+    if (!conversation) return this.#loadAgain(id);
     if (frame.event_id) {
       if (frame.event_id <= conversation.cursor) return this.changed("conversation", id);
       conversation.cursor = frame.event_id;
@@ -345,7 +350,8 @@ class Session {
   }
 
   async #reloadNotifications() {
-    const page = await this.call("GET", "notifications?limit=50");
+    const page = await this.call("GET", "notifications?limit=50").catch(() => null);
+    if (!page) return;
     this.notifications = new Map(page.data.map((one) => [one.id, one]));
     this.#notificationCursor = page.last_event_id;
     this.changed("notifications");

@@ -38,9 +38,20 @@ impl Server {
         // The ports are taken first: what is wrong with them is said before anything is opened.
         let listener = http::server::listen(settings.listen)?;
         let admin = settings.admin_listen.map(http::server::listen).transpose()?;
+        Self::start_on(settings, listener, admin, stop, |router| router).await
+    }
+
+    /// The same on listeners that are there already; `complete` may add to the public router.
+    pub async fn start_on(
+        settings: Settings,
+        listener: TcpListener,
+        admin: Option<TcpListener>,
+        stop: CancellationToken,
+        complete: impl FnOnce(http::Router) -> http::Router,
+    ) -> Result<Self> {
         let address = listener.local_addr()?;
         let app = App::start(settings, Clock::system()).await?;
-        serve(&app, listener, http::router(&app), &stop);
+        serve(&app, listener, complete(http::router(&app)), &stop);
         if let Some(admin) = admin {
             serve(&app, admin, http::admin_router(&app), &stop);
         }
@@ -65,7 +76,7 @@ fn serve(app: &Arc<App>, listener: TcpListener, router: http::Router, stop: &Can
 }
 
 /// Listens for SIGTERM and ctrl-c from now on; the future ends with the first one.
-fn signals() -> Result<impl Future<Output = ()>> {
+pub(super) fn signals() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -6,6 +6,7 @@ mod attachments;
 pub mod body;
 pub mod caller;
 mod conversations;
+pub mod demo;
 pub mod health;
 pub mod idempotency;
 mod messages;

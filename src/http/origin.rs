@@ -26,7 +26,7 @@ fn host_of_origin(origin: &str) -> Option<&str> {
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.
-fn without_port(authority: &str) -> &str {
+pub(super) fn without_port(authority: &str) -> &str {
     if authority.starts_with('[') {
         return authority.find(']').map_or(authority, |end| &authority[..=end]);
     }

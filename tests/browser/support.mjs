@@ -23,46 +23,47 @@ export function token(userId, claims = {}) {
   return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
 }
 
-/** A server on a database of its own. */
-export class Server {
+/** A `tidings` process that listens, in a folder of its own. */
+export class Process {
   /** The public listener, such as `127.0.0.1:41234`. */
   address = "127.0.0.1:0";
+  /** All that was printed. */
+  output = "";
+  #command;
+  #settings;
   #process;
   #folder;
 
-  static async start() {
-    const server = new Server();
-    server.#folder = await mkdtemp(join(tmpdir(), "tidings-browser-"));
-    await server.startAgain();
-    return server;
+  static async start(command, settings) {
+    const process = new this();
+    process.#command = command;
+    process.#settings = settings;
+    process.#folder = await mkdtemp(join(tmpdir(), "tidings-browser-"));
+    await process.startAgain();
+    return process;
   }
 
-  /** Starts the server after a kill, on the same port and database. */
+  /** Starts it after a kill, on the same port and in the same folder. */
   async startAgain() {
-    const settings = {
-      TIDINGS_LISTEN: this.address,
-      TIDINGS_ADMIN_LISTEN: "off",
-      TIDINGS_JWT_SECRET: SECRET,
-      TIDINGS_API_KEY: API_KEY,
-      TIDINGS_DATA_DIR: this.#folder,
-    };
-    const env = { PATH: process.env.PATH, ...settings };
-    this.#process = spawn(process.env.TEST_TIDINGS, ["serve"], { cwd: this.#folder, env, stdio: ["ignore", "pipe", "pipe"] });
-    let output = "";
+    const own = { PATH: process.env.PATH, TMPDIR: this.#folder, TIDINGS_DATA_DIR: this.#folder };
+    const env = { ...own, ...this.#settings, TIDINGS_LISTEN: this.address };
+    const options = { cwd: this.#folder, env, stdio: ["ignore", "pipe", "pipe"] };
+    this.#process = spawn(process.env.TEST_TIDINGS, [this.#command], options);
+    this.output = "";
     this.address = await new Promise((resolve, reject) => {
       const read = (chunk) => {
-        output += chunk;
-        const ready = output.match(/listening on http:\/\/([\d.:]+)/);
+        this.output += chunk;
+        const ready = this.output.match(/listening on http:\/\/([\d.:]+)/);
         if (ready) resolve(ready[1]);
       };
       this.#process.stdout.on("data", read);
       this.#process.stderr.on("data", read);
       this.#process.once("error", reject);
-      this.#process.once("exit", (code) => reject(new Error(`the server ended with ${code}; it printed:\n${output}`)));
+      this.#process.once("exit", (code) => reject(new Error(`it ended with ${code}; it printed:\n${this.output}`)));
     });
   }
 
-  /** Ends the server as a crash would. */
+  /** Ends it as a crash would. */
   async kill() {
     const ended = once(this.#process, "exit");
     this.#process.kill("SIGKILL");
@@ -72,6 +73,14 @@ export class Server {
   async end() {
     await this.kill();
     await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** A server on a database of its own. */
+export class Server extends Process {
+  static start() {
+    const settings = { TIDINGS_ADMIN_LISTEN: "off", TIDINGS_JWT_SECRET: SECRET, TIDINGS_API_KEY: API_KEY };
+    return super.start("serve", settings);
   }
 
   /** A call of the platform's at `/api/v1`. */

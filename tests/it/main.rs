@@ -3,6 +3,7 @@
 mod attachments;
 mod auth;
 mod commands;
+mod demo;
 mod handshake;
 mod notifications;
 mod openapi;

@@ -39,7 +39,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &["config"]),
     ("object_store", &["files"]),
     ("image", &["files"]),
-    ("reqwest", &["auth", "files"]),
+    ("reqwest", &["auth", "files", "commands"]),
     ("tokio_tungstenite", &["socket", "commands"]),
 ];
 

@@ -27,7 +27,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    pub(super) fn new(address: SocketAddr, user_id: i64) -> Self {
+    pub fn new(address: SocketAddr, user_id: i64) -> Self {
         Self { address, user_id, query: vec![format!("token={}", token::for_user(user_id))], headers: vec![] }
     }
 

@@ -169,7 +169,7 @@ mod tests {
         format!("{}_{}", route.method.as_str().to_lowercase(), words(route).join("_"))
     }
 
-    fn tag<'a>(route: &'a Route) -> &'a str {
+    fn tag(route: &Route) -> &str {
         words(route)[0]
     }
 

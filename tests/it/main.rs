@@ -3,13 +3,12 @@
 mod attachments;
 mod auth;
 mod commands;
+mod conversations;
 mod demo;
 mod handshake;
-mod notifications;
-mod openapi;
-mod conversations;
 mod messages_rest;
 mod notifications;
+mod openapi;
 mod participants;
 mod search;
 mod server;

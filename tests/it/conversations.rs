@@ -204,10 +204,8 @@ async fn flags_are_one_s_own_and_reach_one_s_own_sockets_alone(store: Store) {
     let server = with_people(store).await;
     let id = open(&server, 1, json!({ "participant_ids": [2] })).await.expect(201)["id"].clone();
     let path = format!("{PATH}/{id}");
-    let mut own = server.connect_as(1).user().await;
-    own.expect("connected").await;
-    let mut others = server.connect_as(2).user().await;
-    others.expect("connected").await;
+    let mut own = server.connect_as(1).live_user().await;
+    let mut others = server.connect_as(2).live_user().await;
     let kept = server.patch(&path, 1, json!({ "archived": true, "muted": true })).await.expect(200);
     assert_eq!((&kept["archived"], &kept["muted"]), (&json!(true), &json!(true)));
     let told = own.expect("conversation_updated").await;
@@ -259,8 +257,7 @@ async fn a_cleared_1_to_1_is_hidden_until_the_next_message(store: Store) {
     let old = server.post(&messages, 2, json!({ "message": "before" })).await.expect(201);
     let mut chat = server.connect_as(1).chat(id).await;
     chat.expect_nothing().await;
-    let mut own = server.connect_as(1).user().await;
-    own.expect("connected").await;
+    let mut own = server.connect_as(1).live_user().await;
     server.delete(&path, 1).await.expect(204);
     let told = own.expect("participant_removed").await;
     assert_eq!((&told["user"], &told["by"], &told["event_id"]), (&person(1, "Ada"), &person(1, "Ada"), &Value::Null));
@@ -292,12 +289,9 @@ async fn a_deleted_group_closes_its_sockets_and_is_gone(store: Store) {
     server.post(&format!("{path}/messages"), 1, json!({ "message": "bye" })).await.expect(201);
     let mut chat = server.connect_as(2).chat(id).await;
     chat.expect_nothing().await;
-    let mut own = server.connect_as(3).user().await;
-    own.expect("connected").await;
+    let mut own = server.connect_as(3).live_user().await;
     server.delete(&path, 1).await.expect(204);
     assert_eq!(chat.expect_close(4004).await, "access_denied");
-    own.ignore("notification");
-    own.ignore("notification_read");
     let told = own.expect("participant_removed").await;
     assert_eq!((&told["user"], &told["by"], &told["event_id"]), (&person(3, "Cy"), &person(1, "Ada"), &Value::Null));
     assert_eq!(told["conversation_id"], id);
@@ -336,12 +330,9 @@ async fn strangers_and_ids_that_can_be_none_find_nothing(store: Store) {
 
 async fn a_new_conversation_is_heard_on_the_user_s_socket_at_once(store: Store) {
     let server = with_people(store).await;
-    let mut bob = server.connect_as(2).user().await;
-    bob.expect("connected").await;
-    bob.expect_nothing().await;
+    let mut bob = server.connect_as(2).live_user().await;
     let id = open(&server, 1, json!({ "participant_ids": [2, 3] })).await.expect(201)["id"].clone();
     server.post(&format!("{PATH}/{id}/messages"), 1, json!({ "message": "Hello" })).await.expect(201);
-    bob.ignore("notification");
     let heard = bob.expect("chat_message").await;
     assert_eq!((&heard["conversation_id"], &heard["event_id"]), (&id, &json!(1)));
 }

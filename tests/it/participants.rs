@@ -43,8 +43,7 @@ async fn people_are_added_by_those_who_may_and_see_all_history_as_read(store: St
     chat.expect("connected").await;
     chat.expect("chat_message").await;
     chat.expect("resumed").await;
-    let mut own = server.connect_as(3).user().await;
-    own.expect("connected").await;
+    let mut own = server.connect_as(3).live_user().await;
 
     server.post(&path(id), 2, json!({ "user_ids": [3] })).await.refused(403, "forbidden");
     server.post(&path(id), 3, json!({ "user_ids": [3] })).await.refused(404, "not_found");
@@ -73,8 +72,7 @@ async fn who_is_put_out_is_closed_out_and_leaves_no_access(store: Store) {
     let id = group(&server, 1, &[2, 3]).await;
     let mut chat = server.connect_as(2).chat(id).await;
     chat.expect_nothing().await;
-    let mut own = server.connect_as(2).user().await;
-    own.expect("connected").await;
+    let mut own = server.connect_as(2).live_user().await;
     server.delete(&format!("{}/2", path(id)), 3).await.refused(403, "forbidden");
     server.delete(&format!("{}/2", path(id)), 1).await.expect(204);
     assert_eq!(chat.expect_close(4004).await, "access_denied");

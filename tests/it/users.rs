@@ -72,8 +72,7 @@ async fn ended_sessions_close_sockets_and_refuse_their_tokens(store: Store) {
     let server = TestServer::start(store).await;
     let id = server.conversation(&[1, 2]).await;
     let mut chat = server.connect_as(1).chat(id).await;
-    let mut own = server.connect_as(1).user().await;
-    own.expect("connected").await;
+    let mut own = server.connect_as(1).live_user().await;
     let mut others = server.connect_as(2).chat(id).await;
     let old = token::for_user(1);
     server.delete("/api/v1/users/1/sessions", Caller::Platform).await.expect(204);
@@ -86,7 +85,7 @@ async fn ended_sessions_close_sockets_and_refuse_their_tokens(store: Store) {
     claims["iat"] = json!(token::now() + 2);
     let fresh = token::mint(&claims, token::SECRET);
     server.get("/api/v1/me", Caller::Token(fresh)).await.expect(200);
-    server.delete("/api/v1/users/1/sessions", 1).await.refused(403, "forbidden");
+    server.delete("/api/v1/users/1/sessions", 2).await.refused(403, "forbidden");
 }
 
 async fn an_erased_user_leaves_tombstones_and_may_come_again(store: Store) {

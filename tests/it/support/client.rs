@@ -80,6 +80,17 @@ impl Connect {
         self.path(&path).await
     }
 
+    /// Connects to all that is the user's, and is live without resuming; notifications are passed over.
+    pub async fn live_user(self) -> TestClient {
+        let mut client = self.user().await;
+        client.expect("connected").await;
+        for of_notifications in ["notification", "notification_read", "notification_deleted"] {
+            client.ignore(of_notifications);
+        }
+        client.expect_nothing().await;
+        client
+    }
+
     /// Connects to a path as it is written.
     pub async fn path(self, path: &str) -> TestClient {
         self.open(path).await.unwrap_or_else(|error| panic!("{path} was not upgraded: {error}"))

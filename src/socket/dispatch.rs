@@ -55,15 +55,12 @@ pub fn binary(app: &Arc<App>, connection: &mut Connection) -> Next {
 fn limit(app: &Arc<App>, connection: &mut Connection, envelope: &Envelope) -> Option<Next> {
     let outbox = &connection.guard.outbox;
     let wait = app.limits.commands.take(&outbox.user_id).err()?;
-    if connection.floods.refuse() {
-        return Some(Next::Close(Close::RateLimited));
-    }
     if !envelope.is_typing {
         let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
         let error = Error::new(Code::RateLimited, "too many commands; slow down").with_retry_after_ms(retry_after_ms);
         refuse(outbox, &error, envelope.client_id.as_deref());
     }
-    Some(Next::Go)
+    Some(if connection.floods.refuse() { Next::Close(Close::RateLimited) } else { Next::Go })
 }
 
 fn carry_out(app: &Arc<App>, connection: &mut Connection, envelope: &Envelope, command: Command) -> Result<Next> {

@@ -2,16 +2,20 @@
 
 mod attachments;
 mod auth;
+mod backpressure;
 mod commands;
 mod conversations;
 mod demo;
+mod drain;
 mod handshake;
 mod messages_rest;
 mod notifications;
 mod openapi;
 mod participants;
+mod resume;
 mod search;
 mod server;
 mod support;
 mod tidy;
 mod users;
+mod token_life;

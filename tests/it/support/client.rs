@@ -140,6 +140,11 @@ impl TestClient {
         self.ignored.push(frame_type);
     }
 
+    /// Forgets the frames seen, where there are very many.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// Sends an object.
     pub async fn send(&mut self, frame: Value) {
         self.send_text(&frame.to_string()).await;
@@ -198,6 +203,22 @@ impl TestClient {
                 serde_json::from_str(&text).unwrap_or_else(|_| self.fail("a JSON frame", &format!("got {text:?}")))
             }
             other => self.fail("a frame", &format!("got {other:?}")),
+        }
+    }
+
+    /// Sends an object over a connection that may have ended; whether it was sent.
+    pub async fn try_send(&mut self, frame: &Value) -> bool {
+        self.socket.send(Message::text(frame.to_string())).await.is_ok()
+    }
+
+    /// The next frame; nothing once the connection has ended, well or badly.
+    pub async fn next_or_end(&mut self) -> Option<Value> {
+        loop {
+            match timeout(DEADLINE, self.socket.next()).await.expect("a frame or the end in time")? {
+                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("a JSON frame")),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                _ => return None,
+            }
         }
     }
 

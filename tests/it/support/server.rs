@@ -81,7 +81,17 @@ impl TestServer {
 
     /// Asks the server to end (SIGTERM) and waits for it; it must end well.
     pub async fn stop(&mut self) {
+        self.terminate();
+        self.expect_end().await;
+    }
+
+    /// Asks the server to end (SIGTERM) and does not wait.
+    pub fn terminate(&self) {
         self.process.as_ref().expect("a running server").signal("TERM");
+    }
+
+    /// Waits for the end of a server that was asked to; it must be a good one.
+    pub async fn expect_end(&mut self) {
         let status = self.ended().await;
         assert!(status.success(), "the server ended with {status}; it printed:\n{}", self.output());
     }
@@ -103,6 +113,14 @@ impl TestServer {
         let status = process.ended().await;
         self.earlier_output += &process.output();
         status
+    }
+
+    /// How many KiB of memory the server holds (its resident set).
+    pub fn memory_kib(&self) -> u64 {
+        let id = self.process.as_ref().expect("a running server").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("Linux tells about the process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the resident set");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// All that the server has printed, over all its starts.

@@ -125,7 +125,7 @@ test("nothing is lost or doubled by going offline, by a reload, or by both", asy
   for (let n = 6; n <= 10; n++) await say(grace, `While you were away ${n}`);
   await grace.locator(".is-pending").first().waitFor({ state: "detached" });
   await ada.getByRole("button", { name: "Go online", exact: true }).click();
-  await ada.locator(".message", { hasText: "While you were away 10" }).waitFor();
+  await ada.locator(".message .text", { hasText: /^While you were away 10$/ }).waitFor();
 
   for (const pane of [ada, grace]) {
     const shown = await texts(pane);

@@ -37,3 +37,27 @@ function groupBy(reactions) {
   return groups;
 }
 
+/** The message that a reply answers. */
+function quote(reply) {
+  const text = reply.content || "Message deleted";
+  return element("blockquote", {}, element("strong", {}, fullName(reply.sender)), element("span", { dir: "auto" }, text));
+}
+
+/** A file of a message: its thumbnail, or its name. */
+function attachment(file) {
+  const link = element("a", { className: "attachment", href: file.url, target: "_blank", rel: "noreferrer" });
+  if (file.thumbnail_url) link.append(element("img", { src: file.thumbnail_url, alt: file.filename, loading: "lazy" }));
+  else link.append(`📄 ${file.filename} · ${Math.ceil(file.size / 1024)} KiB`);
+  return link;
+}
+
+/** One tick: sent. Two: delivered; in colour: read. */
+function ticks({ status, people }) {
+  const names = people.map(fullName).join(", ");
+  const title = people.length ? `${status} (${names})` : status;
+  const shown = element("span", { className: "ticks", title, data: { status } }, status === "sent" ? "✓" : "✓✓");
+  shown.setAttribute("role", "img");
+  shown.setAttribute("aria-label", title);
+  return shown;
+}
+

@@ -326,13 +326,13 @@ class Pane {
     const text = message.is_deleted ? "This message was deleted" : message.content;
     const about = element("p", { className: "meta" }, element("time", { title: message.timestamp }, clockTime(message.timestamp)));
     if (message.edited_at && !message.is_deleted) about.append(" · edited");
-    if (receipt) about.append(" ", this.#ticks(receipt));
+    if (receipt) about.append(" ", ticks(receipt));
     const bubble = element(
       "div",
       { className: message.is_deleted ? "bubble is-deleted" : "bubble" },
       !isOwn && conversation.kind === "group" && element("strong", { className: "sender" }, fullName(message.sender)),
-      message.reply_to && this.#quote(message.reply_to),
-      ...message.attachments.map((one) => this.#attachment(one)),
+      message.reply_to && quote(message.reply_to),
+      ...message.attachments.map((one) => attachment(one)),
       text !== "" && element("p", { className: "text", dir: "auto" }, text),
       about,
     );
@@ -342,27 +342,6 @@ class Pane {
       !isOwn && avatar,
       element("div", { className: "body" }, bubble, this.#reactions(message), !message.is_deleted && this.#tools(message, isOwn)),
     );
-  }
-
-  #quote(reply) {
-    const text = reply.content || "Message deleted";
-    return element("blockquote", {}, element("strong", {}, fullName(reply.sender)), element("span", { dir: "auto" }, text));
-  }
-
-  #attachment(file) {
-    const link = element("a", { className: "attachment", href: file.url, target: "_blank", rel: "noreferrer" });
-    if (file.thumbnail_url) link.append(element("img", { src: file.thumbnail_url, alt: file.filename, loading: "lazy" }));
-    else link.append(`📄 ${file.filename} · ${Math.ceil(file.size / 1024)} KiB`);
-    return link;
-  }
-
-  #ticks({ status, people }) {
-    const names = people.map(fullName).join(", ");
-    const title = people.length ? `${status} (${names})` : status;
-    const ticks = element("span", { className: "ticks", title, data: { status } }, status === "sent" ? "✓" : "✓✓");
-    ticks.setAttribute("role", "img");
-    ticks.setAttribute("aria-label", title);
-    return ticks;
   }
 
   #reactions(message) {

@@ -9,5 +9,6 @@ mod notifications;
 mod openapi;
 mod search;
 mod server;
+mod strangers;
 mod support;
 mod tidy;

@@ -15,6 +15,7 @@ mod participants;
 mod resume;
 mod search;
 mod server;
+mod strangers;
 mod support;
 mod tidy;
 mod users;

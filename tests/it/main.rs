@@ -18,5 +18,5 @@ mod server;
 mod strangers;
 mod support;
 mod tidy;
-mod users;
 mod token_life;
+mod users;

@@ -51,9 +51,10 @@ impl From<Fault> for Error {
 }
 
 impl Fault {
-    /// Whether the database itself refused a statement, as against being out of reach.
+    /// Whether the database itself refused a statement, as against being out of reach or held up.
     pub fn is_refusal(&self) -> bool {
-        matches!(&self.0, sqlx::Error::Database(error) if !is_not_writable(error.as_ref()))
+        matches!(&self.0, sqlx::Error::Database(error)
+            if !is_not_writable(error.as_ref()) && !is_held_up(error.as_ref()))
             || matches!(&self.0, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
     }
 }
@@ -206,6 +207,11 @@ fn is_not_writable(error: &dyn sqlx::error::DatabaseError) -> bool {
     // 25006: read-only transaction; 57P01 to 57P03: shutting down or starting; 53: out of resources.
     error.code().is_some_and(|code| code == "25006" || code.starts_with("57P0") || code.starts_with("53"))
         || is_sqlite_out_of_room(error)
+}
+
+/// A lock or a statement that took too long, a deadlock, a failed serialisation: the same may well succeed later.
+fn is_held_up(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001"))
 }
 
 /// SQLite's full disk (13), read-only file (8), I/O error (10) and lock (5): faults of the place, not of the statement.

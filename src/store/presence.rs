@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::sql::{Conn, execute, fetch_all, list, padded, rows, safe};
+use super::sql::{Conn, execute, fetch_all, fetch_one, list, padded, rows, safe};
 use super::{Found, Store};
 use crate::protocol::{Event, Person, Time};
 
@@ -132,7 +132,14 @@ impl Store {
             conversation_id,
             user_id
         )?;
-        let is_small = rows.len() as i64 <= RECEIPTS_PARTICIPANTS_MAX;
+        let (participants,): (i64,) = fetch_one!(
+            conn,
+            (i64,),
+            "SELECT COUNT(*) FROM (SELECT 1 FROM participants WHERE conversation_id = $1 AND left_at IS NULL LIMIT $2) AS counted",
+            conversation_id,
+            RECEIPTS_PARTICIPANTS_MAX + 1
+        )?;
+        let is_small = participants <= RECEIPTS_PARTICIPANTS_MAX;
         let (mut read, mut delivered) = (Vec::new(), Vec::new());
         for row in rows {
             if let (Some(message_id), true, true) = (row.delivered_id, is_small, row.user_id != user_id) {

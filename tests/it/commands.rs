@@ -2,6 +2,7 @@
 
 mod exactly_once;
 mod malformed;
+mod opting_in;
 mod raw_frames;
 mod rules;
 mod typing_and_presence;

@@ -11,6 +11,7 @@ mod handshake;
 mod messages_rest;
 mod notifications;
 mod openapi;
+mod outage;
 mod participants;
 mod resume;
 mod search;

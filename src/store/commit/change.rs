@@ -68,6 +68,7 @@ impl Context<'_> {
         execute!(conn, "UPDATE messages SET content = $1, edited_at = $2 WHERE id = $3", text, self.now, id)?;
         remove_words(conn, &[id]).await?;
         insert_words(conn, &[(id, &words(text))]).await?;
+        self.quote_as(id, text);
         stored.message.content = text.to_owned();
         stored.message.edited_at = Some(Time(self.now));
         let about = stored.about();
@@ -89,8 +90,16 @@ impl Context<'_> {
             let told = Told { event_id: None, event: deleted(at), about: Some(about), client_id: None };
             return Ok(Ok(Outcome::Unchanged(told)));
         }
+        self.quote_as(id, "");
         bury(conn, &[id], self.now).await?;
         Ok(Ok(self.told(stored.conversation_id, deleted(self.now), actor, about, None)))
+    }
+
+    /// Later replies of the batch to a message show what it says by then.
+    fn quote_as(&mut self, message_id: i64, text: &str) {
+        if let Some(replied) = self.replied.get_mut(&message_id) {
+            replied.message.content = text.to_owned();
+        }
     }
 
     async fn react(

@@ -10,6 +10,7 @@ both_stores!(
     a_text_is_bounded_in_characters,
     texts_are_returned_as_they_were_sent,
     a_reply_names_a_message_of_the_same_conversation,
+    a_reply_quotes_its_message_as_it_stands_when_it_is_sent,
     only_the_sender_edits_and_deletes,
     an_edit_keeps_the_id_and_marks_the_time,
     a_deleted_message_leaves_a_tombstone,
@@ -138,6 +139,32 @@ async fn a_reply_names_a_message_of_the_same_conversation(store: Store) {
     done(&mut pair.alice, json!({ "type": "delete_message", "message_id": first })).await;
     let late = done(&mut pair.alice, json!({ "type": "chat_message", "message": "Late", "reply_to": first })).await;
     assert_eq!(late["message"]["reply_to"]["content"], "", "a tombstone may be replied to, and says nothing");
+}
+
+async fn a_reply_quotes_its_message_as_it_stands_when_it_is_sent(store: Store) {
+    let mut pair = Pair::start(store, UNLIMITED).await;
+    let id = message_id(&done(&mut pair.alice, chat_message("First")).await);
+    // Sent in one go, so that the server may take them together.
+    for round in 0..10 {
+        for command in [
+            chat_message("Something else"),
+            json!({ "type": "edit_message", "message_id": id, "message": format!("Edit {round}") }),
+            json!({ "type": "chat_message", "message": "Reply", "reply_to": id, "client_id": format!("r{round}") }),
+        ] {
+            pair.alice.send(command).await;
+        }
+    }
+    pair.alice.send(json!({ "type": "delete_message", "message_id": id })).await;
+    pair.alice.send(json!({ "type": "chat_message", "message": "Late", "reply_to": id, "client_id": "late" })).await;
+    let mut quoted = vec![];
+    while quoted.len() < 11 {
+        let frame = pair.alice.expect_next().await;
+        if frame["message"]["reply_to"].is_object() {
+            quoted.push(frame["message"]["reply_to"]["content"].as_str().expect("a text").to_owned());
+        }
+    }
+    let expected: Vec<String> = (0..10).map(|round| format!("Edit {round}")).chain([String::new()]).collect();
+    assert_eq!(quoted, expected);
 }
 
 async fn only_the_sender_edits_and_deletes(store: Store) {

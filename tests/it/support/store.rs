@@ -55,6 +55,17 @@ impl Database {
         connection.close().await.expect("the connection closes");
     }
 
+    /// Lets the server write nothing until [`Refusal::end`]; reading goes on.
+    pub async fn refuse_writes(&self) -> Refusal {
+        if self.folder.is_none() {
+            execute(&self.url, POSTGRES_READS_ONLY).await;
+            return Refusal::Postgres(self.url.clone());
+        }
+        let mut connection = SqliteConnection::connect(&self.url).await.expect("the database opens");
+        connection.execute("BEGIN IMMEDIATE").await.expect("the writer's lock");
+        Refusal::Sqlite(connection)
+    }
+
     /// The one whole number that a query answers with.
     pub async fn number(&self, query: &str) -> i64 {
         let query = sqlx::AssertSqlSafe(query);
@@ -67,6 +78,42 @@ impl Database {
         }
     }
 }
+
+/// A database that takes no writes for as long as this is held.
+pub enum Refusal {
+    /// Somebody else is writing, and does not come to an end.
+    Sqlite(SqliteConnection),
+    /// As after a failover: all sessions have ended, and new ones are read-only.
+    Postgres(String),
+}
+
+impl Refusal {
+    pub async fn end(self) {
+        match self {
+            Self::Sqlite(mut connection) => {
+                connection.execute("ROLLBACK").await.expect("the lock is given up");
+                connection.close().await.expect("the connection closes");
+            }
+            // Here sessions that can't write are left open on purpose: the server must find out by itself.
+            Self::Postgres(url) => execute(&url, POSTGRES_WRITES_AGAIN).await,
+        }
+    }
+}
+
+const POSTGRES_WRITES_AGAIN: &str = "
+    BEGIN READ WRITE;
+    DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database());
+    END $$;
+    COMMIT;
+";
+
+const POSTGRES_READS_ONLY: &str = "
+    DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+    END $$;
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+";
 
 impl Drop for Database {
     fn drop(&mut self) {

@@ -1,0 +1,45 @@
+//! A store that takes no writes for a while: refused clearly, nothing half done, and well again by itself.
+
+use serde_json::json;
+
+use crate::support::{Caller, Store, TestServer, both_stores, until};
+
+both_stores!(while_the_store_takes_no_writes_commands_are_unavailable_and_sockets_stay);
+
+async fn while_the_store_takes_no_writes_commands_are_unavailable_and_sockets_stay(store: Store) {
+    let server = TestServer::start(store).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let mut bob = server.connect_as(2).chat(conversation_id).await;
+    alice.say("Before").await;
+    bob.expect("chat_message").await;
+    let refusal = server.database.refuse_writes().await;
+    let send = json!({ "type": "chat_message", "message": "Meanwhile", "client_id": "m" });
+    for _ in 0..2 {
+        alice.send(send.clone()).await;
+        let error = alice.expect("error").await;
+        assert_eq!((&error["code"], &error["client_id"]), (&json!("unavailable"), &json!("m")), "{error}");
+        assert!(error["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0), "{error}");
+    }
+    bob.expect_nothing().await;
+    // Whoever is known may come in and read.
+    let mut reader = server.connect_as(2).since(0).chat(conversation_id).await;
+    let frames = reader.collect_until("resumed").await;
+    assert_eq!(frames.iter().filter(|frame| frame["event_id"].is_i64()).count(), 1, "nothing was stored");
+    refusal.end().await;
+    // The retry takes effect, once.
+    until("the store takes writes again", async || {
+        alice.send(send.clone()).await;
+        loop {
+            let frame = alice.expect_next().await;
+            if frame["client_id"] == "m" {
+                return frame["type"] == "chat_message";
+            }
+        }
+    })
+    .await;
+    assert_eq!(bob.expect("chat_message").await["event_id"], 2);
+    bob.expect_nothing().await;
+    server.get("/readyz", Caller::Nobody).await.expect(200);
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM messages").await, 2);
+}

@@ -44,6 +44,18 @@ impl DeliveryMarks {
         }
     }
 
+    /// Keeps marks that could not be written for the next time.
+    fn put_back(&self, handed: Handed) {
+        let mut waiting = self.handed.lock();
+        for (place, senders) in handed {
+            let known = waiting.entry(place).or_default();
+            for (sender_id, message_id) in senders {
+                let last = known.entry(sender_id).or_default();
+                *last = message_id.max(*last);
+            }
+        }
+    }
+
     fn take(&self) -> Handed {
         std::mem::take(&mut *self.handed.lock())
     }
@@ -76,7 +88,8 @@ impl Chat {
         let fresh = match self.store.mark_delivered(&handed).await {
             Ok(fresh) => fresh,
             Err(fault) => {
-                tracing::warn!(error = %fault, "delivered marks were not stored");
+                tracing::warn!(error = %fault, "delivered marks were not stored; they wait for the next time");
+                self.marks.put_back(handed);
                 return;
             }
         };

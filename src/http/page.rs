@@ -39,8 +39,9 @@ impl QueryFields {
 
     fn id(&self, name: &'static str) -> Result<Option<i64>> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let id = parse_id(text).ok_or_else(|| Error::field(name, format!("`{name}` must be an id")))?;
-        Ok(Some(id))
+        // 0 is no id, but a place before all of them: `after=0` reads from the beginning.
+        let id = if text == "0" { Some(0) } else { parse_id(text) };
+        id.map(Some).ok_or_else(|| Error::field(name, format!("`{name}` must be an id")))
     }
 
     /// Which page of a list by id is asked for.

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::access::through;
 use super::body::{Id, JsonBody, UrlPath};
 use super::caller::{PlatformCaller, UserCaller};
 use super::idempotency::{Idempotency, answer};
@@ -162,12 +163,17 @@ async fn erase(
     if app.store.find_user(id).await?.is_none() {
         return Err(Error::not_found("there is no such user").into());
     }
-    // Tokens are refused first, so that nothing new comes while the old is erased.
-    app.store.revoke_sessions(id).await?;
-    app.hub.people.end_sessions(id);
-    app.store.erase_user(id).await?;
-    app.hub.people.end_sessions(id);
-    app.chat.inbox.look_over();
+    let this = app.clone();
+    through(&app, async move {
+        // Tokens are refused first, so that nothing new comes while the old is erased.
+        this.store.revoke_sessions(id).await?;
+        this.hub.people.end_sessions(id);
+        this.store.erase_user(id).await?;
+        this.hub.people.end_sessions(id);
+        this.chat.inbox.look_over();
+        Ok(())
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

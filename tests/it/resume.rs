@@ -5,13 +5,14 @@ mod user_socket;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
-use crate::support::{Caller, Store, TestServer, both_stores};
+use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 both_stores!(
     a_resume_goes_from_the_greeting_over_the_events_and_the_state_to_live,
     nothing_is_missing_or_doubled_while_messages_arrive,
     a_replay_shows_todays_content_and_ones_own_client_ids,
     where_events_are_gone_or_were_never_there_the_client_is_told_to_reload,
+    retention_deletes_old_events_and_no_messages,
     whoever_has_missed_nothing_is_told_so,
     a_command_sent_before_the_resume_is_done_is_answered_once,
     what_somebody_has_cleared_stays_hidden_from_them,
@@ -211,6 +212,25 @@ async fn where_events_are_gone_or_were_never_there_the_client_is_told_to_reload(
     back.collect_until("resumed").await;
     send_numbers(&mut alice, 7..=7).await;
     assert_eq!(back.expect("chat_message").await["event_id"], 7, "live from the next one on");
+}
+
+async fn retention_deletes_old_events_and_no_messages(store: Store) {
+    let (mut server, conversation_id) = start(store).await;
+    send_numbers(&mut server.connect_as(1).chat(conversation_id).await, 1..=3).await;
+    server.database.execute("UPDATE events SET created_at = created_at - 7200000 WHERE event_id <= 2").await;
+    server.set("TIDINGS_EVENTS_RETENTION", "1h");
+    // A server sweeps when it starts, and every minute from then on.
+    server.restart().await;
+    let of_conversations = "SELECT COUNT(*) FROM events WHERE topic_kind = 'c'";
+    until("old events are deleted", async || server.database.number(of_conversations).await == 1).await;
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM messages").await, 3);
+    let mut back = server.connect_as(2).since(1).chat(conversation_id).await;
+    let frames = back.collect_until("resumed").await;
+    assert!(types(&frames).contains(&"resync") && event_ids(&frames).is_empty(), "{frames:#?}");
+    let mut back = server.connect_as(2).since(2).chat(conversation_id).await;
+    let frames = back.collect_until("resumed").await;
+    assert!(!types(&frames).contains(&"resync"), "{frames:#?}");
+    assert_eq!(event_ids(&frames), [3]);
 }
 
 async fn whoever_has_missed_nothing_is_told_so(store: Store) {

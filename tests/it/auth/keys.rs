@@ -1,17 +1,16 @@
 //! Which keys make a token good: secrets and their rotation, PEM files, key sets, and what real libraries mint.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::support::{Store, TestServer, token, until};
 
@@ -114,30 +113,30 @@ impl Published {
 /// Where the platform publishes its keys: answers with the set of the moment, or 500 while there is none.
 struct KeySet {
     url: String,
-    set: watch::Sender<Option<Value>>,
+    set: Arc<Mutex<Option<Value>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl KeySet {
-    async fn publish(keys: Option<&[&Published]>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    fn publish(keys: Option<&[&Published]>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
-        let (set, current) = watch::channel(None::<Value>);
+        let set = Arc::new(Mutex::new(None));
         let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
-        tokio::task::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).await;
+        let (current, count) = (set.clone(), asked.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let _ = stream.read(&mut [0; 4096]);
                 count.fetch_add(1, Ordering::SeqCst);
-                let (status, body) = match &*current.borrow() {
-                    Some(set) => ("200 OK", set.to_string()),
+                let (status, body) = match &*current.lock().unwrap() {
+                    Some(set) => ("200 OK", Value::to_string(set)),
                     None => ("500 Internal Server Error", String::new()),
                 };
                 let length = body.len();
                 let answer =
                     format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(answer.as_bytes());
             }
         });
         let published = Self { url, set, asked };
@@ -147,7 +146,7 @@ impl KeySet {
 
     fn change(&self, keys: Option<&[&Published]>) {
         let set = keys.map(|keys| json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }));
-        self.set.send_replace(set);
+        *self.set.lock().unwrap() = set;
     }
 
     async fn server(&self) -> TestServer {
@@ -163,7 +162,7 @@ impl KeySet {
 #[tokio::test]
 async fn a_key_that_is_new_in_the_set_is_found_and_an_unknown_one_is_not_asked_for_again_and_again() {
     let (first, second, unknown) = (Published::new("one"), Published::new("two"), Published::new("three"));
-    let keys = KeySet::publish(Some(&[&first])).await;
+    let keys = KeySet::publish(Some(&[&first]));
     let server = keys.server().await;
     server.connect_as(7).token(&first.token()).notifications().await.expect_live().await;
     keys.change(Some(&[&first, &second]));
@@ -180,7 +179,7 @@ async fn a_key_that_is_new_in_the_set_is_found_and_an_unknown_one_is_not_asked_f
 #[tokio::test]
 async fn a_set_that_is_out_of_reach_is_no_reason_to_say_no() {
     let key = Published::new("one");
-    let keys = KeySet::publish(None).await;
+    let keys = KeySet::publish(None);
     let server = keys.server().await;
     let mut client = server.connect_as(7).token(&key.token()).notifications().await;
     assert_eq!(client.expect_close(1013).await, "try_again_later");

@@ -36,7 +36,11 @@ const NO_STRINGS: &[&str] =
 fn wrong_frames(own_message: i64) -> Vec<(String, &'static str, Option<&'static str>)> {
     let mut table = vec![];
     let mut add = |fields: String, code, field| {
-        table.push((format!(r#"{{"client_id":"CLIENT_ID",{fields}}}"#), code, Some(field).filter(|field| *field != "")))
+        table.push((
+            format!(r#"{{"client_id":"CLIENT_ID",{fields}}}"#),
+            code,
+            Some(field).filter(|field: &&str| !field.is_empty()),
+        ))
     };
     let invalid = "invalid_field";
     for value in NO_STRINGS.iter().chain(&["null", r#""""#, r#"" ""#, r#""\t\n\u3000""#]) {

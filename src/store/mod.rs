@@ -23,13 +23,15 @@ pub mod users;
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::Error;
@@ -69,10 +71,15 @@ pub struct Store {
     links: Arc<Links>,
 }
 
+/// When a session last said that it can't write.
+type Doubt = Arc<Mutex<Option<Instant>>>;
+/// How long all sessions are looked at before they are used, after one of them could not write.
+const DOUBT: Duration = Duration::from_secs(60);
+
 #[derive(Clone)]
 enum Db {
     Sqlite { writer: SqlitePool, readers: SqlitePool },
-    Postgres { pool: PgPool, doubt: Arc<AtomicBool> },
+    Postgres { pool: PgPool, doubt: Doubt },
 }
 
 /// A connection for reading.
@@ -198,7 +205,7 @@ impl Store {
         if let (Db::Postgres { doubt, .. }, sqlx::Error::Database(error)) = (&self.db, &fault.0)
             && is_not_writable(error.as_ref())
         {
-            doubt.store(true, Ordering::Relaxed);
+            *doubt.lock() = Some(Instant::now());
         }
     }
 }
@@ -263,7 +270,7 @@ async fn open_postgres(url: &str) -> anyhow::Result<Db> {
         ])
         .statement_cache_capacity(256)
         .disable_statement_logging();
-    let doubt = Arc::new(AtomicBool::new(false));
+    let doubt = Doubt::default();
     let in_doubt = doubt.clone();
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
@@ -271,7 +278,7 @@ async fn open_postgres(url: &str) -> anyhow::Result<Db> {
         .before_acquire(move |conn, _| {
             let in_doubt = in_doubt.clone();
             Box::pin(async move {
-                if !in_doubt.load(Ordering::Relaxed) {
+                if in_doubt.lock().is_none_or(|since| since.elapsed() > DOUBT) {
                     return Ok(true);
                 }
                 let (read_only,): (String,) =

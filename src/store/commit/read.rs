@@ -37,7 +37,12 @@ impl Context<'_> {
         )?;
         let up_to = match last {
             Some((id,)) if id > member.read_up_to => id,
-            _ => return Ok(Ok(Outcome::Unchanged(state(member, message_id, self.now)))),
+            Some(_) => return Ok(Ok(Outcome::Unchanged(state(member, message_id, self.now)))),
+            None => {
+                let read_by = member.person.clone();
+                let event = Event::MessageRead { message_id, read_by, read_at: Time(self.now) };
+                return Ok(Ok(Outcome::Unchanged(Told { event_id: None, event, about: None, client_id: None })));
+            }
         };
         execute!(
             conn,

@@ -68,6 +68,7 @@ impl Context<'_> {
         execute!(conn, "UPDATE messages SET content = $1, edited_at = $2 WHERE id = $3", text, self.now, id)?;
         remove_words(conn, &[id]).await?;
         insert_words(conn, &[(id, &words(text))]).await?;
+        self.change_extracts(id, text);
         stored.message.content = text.to_owned();
         stored.message.edited_at = Some(Time(self.now));
         let about = stored.about();
@@ -90,6 +91,7 @@ impl Context<'_> {
             return Ok(Ok(Outcome::Unchanged(told)));
         }
         bury(conn, &[id], self.now).await?;
+        self.change_extracts(id, "");
         Ok(Ok(self.told(stored.conversation_id, deleted(self.now), actor, about, None)))
     }
 
@@ -154,6 +156,13 @@ impl Context<'_> {
         let data = logged(own);
         let event = Event::ReactionRemoved { message_id: id, reaction: own.clone() };
         Ok(Ok(self.told(stored.conversation_id, event, actor, about, data)))
+    }
+
+    /// Lets later replies of this batch show a message as it has become.
+    fn change_extracts(&mut self, message_id: i64, content: &str) {
+        if let Some(replied) = self.replied.get_mut(&message_id) {
+            content.clone_into(&mut replied.message.content);
+        }
     }
 
     /// Logs an event about a message.

@@ -14,6 +14,7 @@ mod notifications;
 mod openapi;
 mod participants;
 mod resume;
+mod schemathesis;
 mod search;
 mod server;
 mod strangers;

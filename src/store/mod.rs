@@ -11,6 +11,8 @@ mod links;
 pub mod messages;
 pub mod notifications;
 pub mod participants;
+#[cfg(test)]
+mod plans;
 pub mod presence;
 pub mod search;
 pub(crate) mod sql;

@@ -1,7 +1,7 @@
 //! One SQL text on two databases: the macros that run it on whichever there is, and the texts for
 //! lists of rows. Statements use `$1` placeholders, integers, texts and nothing else.
 
-use sqlx::{PgConnection, SqliteConnection};
+use sqlx::{PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
 
 /// A connection, or a transaction's, of whichever database there is.
 pub enum Conn<'a> {
@@ -26,13 +26,13 @@ macro_rules! query_rows {
         match &mut *$conn {
             $crate::store::sql::Conn::Sqlite(conn) => {
                 #[allow(unused_mut)]
-                let mut $query = sqlx::query_as::<sqlx::Sqlite, $row>($sql);
+                let mut $query = sqlx::query_as::<sqlx::Sqlite, $row>($crate::store::sql::seen($sql));
                 $binds
                 $query.$method(&mut **conn).await
             }
             $crate::store::sql::Conn::Postgres(conn) => {
                 #[allow(unused_mut)]
-                let mut $query = sqlx::query_as::<sqlx::Postgres, $row>($sql);
+                let mut $query = sqlx::query_as::<sqlx::Postgres, $row>($crate::store::sql::seen($sql));
                 $binds
                 $query.$method(&mut **conn).await
             }
@@ -64,13 +64,13 @@ macro_rules! execute {
         match &mut *$conn {
             $crate::store::sql::Conn::Sqlite(conn) => {
                 #[allow(unused_mut)]
-                let mut $query = sqlx::query::<sqlx::Sqlite>($sql);
+                let mut $query = sqlx::query::<sqlx::Sqlite>($crate::store::sql::seen($sql));
                 $binds
                 $query.execute(&mut **conn).await.map(|done| done.rows_affected())
             }
             $crate::store::sql::Conn::Postgres(conn) => {
                 #[allow(unused_mut)]
-                let mut $query = sqlx::query::<sqlx::Postgres>($sql);
+                let mut $query = sqlx::query::<sqlx::Postgres>($crate::store::sql::seen($sql));
                 $binds
                 $query.execute(&mut **conn).await.map(|done| done.rows_affected())
             }
@@ -147,6 +147,14 @@ pub(crate) fn padded<T: Clone>(items: &[T]) -> Vec<T> {
 /// Marks a text that this module's users built from constants and placeholders alone.
 pub(crate) fn safe(sql: String) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(sql)
+}
+
+/// Every statement passes here on its way to the database; the tests of their plans look on.
+pub(crate) fn seen(sql: impl SqlSafeStr) -> SqlStr {
+    let sql = sql.into_sql_str();
+    #[cfg(test)]
+    super::plans::look_at(sql.as_str());
+    sql
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod context;
 mod members;
 mod read;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

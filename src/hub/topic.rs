@@ -183,6 +183,8 @@ impl Room {
             if event_id > last + 1 {
                 if state.parked.len() < PARKED_MAX {
                     state.parked.insert(event_id, delivery);
+                } else if let Some(issuer) = &delivery.issuer {
+                    state.send_back(issuer);
                 }
                 return Delivered { has_gap: true, ..Delivered::default() };
             }
@@ -329,6 +331,14 @@ impl State {
     fn forget_put_out(&mut self) {
         if self.interest <= self.listeners.len() {
             self.put_out.clear();
+        }
+    }
+
+    /// Closes the connection whose command's answer finds no place, so that it resumes and asks again: read
+    /// from the store, the event would not say whose command it answers.
+    fn send_back(&self, issuer: &Issuer) {
+        if let Some(listener) = self.listeners.iter().find(|listener| listener.outbox.id == issuer.connection_id) {
+            listener.outbox.close(Close::TryAgainLater);
         }
     }
 

@@ -16,6 +16,7 @@ mod participants;
 mod resume;
 mod search;
 mod server;
+mod simulation;
 mod strangers;
 mod support;
 mod tidy;

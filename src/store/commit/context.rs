@@ -376,7 +376,7 @@ pub(super) async fn find_members(
 /// Finds the earlier uses of the batch's `client_id`s, by messages and by other commands.
 async fn find_known(conn: &mut Conn<'_>, commands: &[Command]) -> Result<KnownIds, sqlx::Error> {
     let uses: Vec<Use> = commands.iter().filter_map(Command::as_use).collect();
-    if uses.is_empty() {
+    if uses.is_empty() || planted!("forget-client-ids") {
         return Ok(KnownIds::new());
     }
     let uses = padded(&uses);

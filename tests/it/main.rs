@@ -7,6 +7,7 @@ mod commands;
 mod conversations;
 mod demo;
 mod drain;
+mod fuzz;
 mod handshake;
 mod messages_rest;
 mod notifications;

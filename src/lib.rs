@@ -1,5 +1,8 @@
 //! Tidings: real-time chat and notifications over WebSocket for platforms that issue their own JWTs.
 
+#[macro_use]
+mod planted;
+
 pub mod app;
 pub mod auth;
 pub mod chat;

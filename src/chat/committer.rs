@@ -20,7 +20,7 @@ pub(super) struct Job {
 }
 
 /// Commits what comes until shutdown, and then what is still waiting.
-pub(super) async fn run(chat: Arc<Chat>, mut queue: mpsc::Receiver<Job>, shutdown: CancellationToken) {
+pub(super) async fn run(chat: Arc<Chat>, index: usize, mut queue: mpsc::Receiver<Job>, shutdown: CancellationToken) {
     let mut batch = Vec::new();
     loop {
         tokio::select! {
@@ -38,6 +38,7 @@ pub(super) async fn run(chat: Arc<Chat>, mut queue: mpsc::Receiver<Job>, shutdow
                 }
             }
         }
+        let _committing = chat.committing[index].lock().await;
         commit(&chat, std::mem::take(&mut batch)).await;
     }
 }

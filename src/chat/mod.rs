@@ -45,6 +45,9 @@ pub struct Chat {
     participants_max: Option<u64>,
     presence_grace: Duration,
     committers: Vec<mpsc::Sender<Job>>,
+    /// Held by each committer from the beginning of a commit until what came of it is told, and by a repair
+    /// while it reads and tells, so that an event is never told before the one who tells whose command it answers.
+    committing: Vec<tokio::sync::Mutex<()>>,
 }
 
 /// Who waits for the answer to a command.
@@ -67,6 +70,7 @@ impl Chat {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Arc<Self> {
+        let committing = (0..store.committers()).map(|_| tokio::sync::Mutex::default()).collect();
         let (committers, queues): (Vec<_>, Vec<_>) =
             (0..store.committers()).map(|_| mpsc::channel(COMMANDS_WAITING_MAX)).unzip();
         let inbox = Inbox::new(store.clone(), hub.clone());
@@ -86,9 +90,10 @@ impl Chat {
             participants_max: settings.participants_max,
             presence_grace: settings.presence_grace,
             committers,
+            committing,
         });
-        for queue in queues {
-            tasks.spawn(committer::run(chat.clone(), queue, shutdown.clone()));
+        for (index, queue) in queues.into_iter().enumerate() {
+            tasks.spawn(committer::run(chat.clone(), index, queue, shutdown.clone()));
         }
         timers::start(&chat, settings, gaps, tasks, shutdown);
         chat
@@ -104,10 +109,15 @@ impl Chat {
         self.participants_max
     }
 
+    /// Which committer a conversation has.
+    fn committer_of(&self, conversation_id: i64) -> usize {
+        conversation_id as usize % self.committers.len()
+    }
+
     /// Hands a command to the committer of its conversation, in the order of the calls. Never waits: when
     /// too many commands wait already, the answer is `unavailable` at once.
     pub fn submit(&self, command: Command, reply: Reply) {
-        let index = command.conversation_id as usize % self.committers.len();
+        let index = self.committer_of(command.conversation_id);
         if let Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
             self.committers[index].try_send(Job { command, reply })
         {

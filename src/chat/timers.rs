@@ -149,7 +149,12 @@ async fn sweep(chat: Arc<Chat>, events_retention: Option<Duration>) {
 impl Chat {
     /// Delivers what the store has and the hub has not yet.
     pub async fn catch_up(&self, topic: Topic) -> Result<(), Fault> {
-        while let Some(position) = self.hub.room(topic).and_then(|room| room.last_event_id()) {
+        loop {
+            let _committing = match topic {
+                Topic::Conversation(id) => Some(self.committing[self.committer_of(id)].lock().await),
+                Topic::User(_) => None,
+            };
+            let Some(position) = self.hub.room(topic).and_then(|room| room.last_event_id()) else { return Ok(()) };
             let page = self.store.read_log(topic, position, REPAIR_PAGE).await?;
             if page.up_to <= position || page.is_gone {
                 return Ok(());
@@ -161,6 +166,5 @@ impl Chat {
                 self.hub.deliver(topic, delivery);
             }
         }
-        Ok(())
     }
 }

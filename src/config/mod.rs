@@ -13,7 +13,7 @@ mod values;
 
 pub use command_line::{ChatTarget, Command, DoctorTarget, Stop, TokenHolder, command};
 pub use settings::Settings;
-pub use sources::Problems;
+pub use sources::{Problems, SettingsFile, Sources};
 pub use values::{
     AttachmentStore, AttachmentTypes, ConversationsBy, JwtAlgorithm, LogFormat, LogLevel, NamedReaction, PublicUrl,
     Reactions, Secret,

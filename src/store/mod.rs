@@ -117,6 +117,15 @@ impl Tx {
         }
     }
 
+    #[cfg(feature = "planted-bugs")]
+    #[expect(clippy::disallowed_methods, reason = "what is wrong with it is the point")]
+    fn commit_later(self) {
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.commit().await
+        });
+    }
+
     async fn commit(self) -> Found<()> {
         match self.0 {
             Open::Sqlite(tx) => tx.commit().await?,

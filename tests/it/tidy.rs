@@ -27,6 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("commands", &["ids", "clock", "error", "protocol", "config", "auth", "telemetry", "app", "http"]),
     ("main", &["config", "commands"]),
+    // Bugs planted for the tests to find; its macro may be used anywhere.
+    ("planted", &[]),
     // The library's root names its modules and has nothing else.
     ("lib", &[]),
 ];

@@ -114,6 +114,11 @@ impl Store {
             }
             context.write(conn).await?;
         }
+        #[cfg(feature = "planted-bugs")]
+        if planted!("answer-before-commit") {
+            tx.commit_later();
+            return Ok(outcomes);
+        }
         tx.commit().await?;
         Ok(outcomes)
     }

@@ -54,6 +54,11 @@ impl Store {
     }
 }
 
+/// What is shown of a text that was searched for `q`.
+pub fn snippet_of(content: &str, q: &str) -> Vec<Piece> {
+    snippet::snippet(content, &Query::parse(q))
+}
+
 async fn find_hits(
     conn: &mut Conn<'_>,
     user_id: i64,

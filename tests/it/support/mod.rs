@@ -1,6 +1,11 @@
 //! What the tests speak in: a real server process, clients on real sockets, tokens made without the code under test.
 //! Knows the wire contract only; nothing here looks inside the server.
-#![allow(dead_code, reason = "a vocabulary: a word stays when the last test that used it goes")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "a vocabulary: a word stays when the last test that used it goes"
+)]
 
 pub mod client;
 pub mod process;

@@ -134,6 +134,11 @@ impl TestServer {
         self.process.as_ref().expect("a running server").expect_output(text).await;
     }
 
+    /// The store's address, for a look past the server.
+    pub fn database_url(&self) -> &str {
+        self.database.url()
+    }
+
     /// The public listener, as `127.0.0.1:41234`.
     pub fn address(&self) -> SocketAddr {
         self.address.expect("a server that has started")

@@ -1,0 +1,8 @@
+//! Fuzzes `targets::sources`: `cargo +nightly fuzz run sources`.
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each program fuzzes one of them")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::sources(data));

@@ -1,0 +1,8 @@
+//! Fuzzes `targets::tokens`: `cargo +nightly fuzz run tokens`.
+#![no_main]
+
+#[path = "../targets.rs"]
+#[allow(dead_code, reason = "each program fuzzes one of them")]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::tokens(data));

@@ -186,8 +186,8 @@ impl Device {
                 None => self.read(socket, session, 20).await,
             },
             184..194 => {
-                let most = if self.is_slow { 8_000 } else { 300 };
-                self.pause(10..most).await;
+                let pause = if self.is_slow { 3_000..9_000 } else { 10..300 };
+                self.pause(pause).await;
                 Ok(())
             }
             194 => Err(Gone),
@@ -229,7 +229,8 @@ impl Device {
             (7..9, Some(message_id), _) => Body::Unreact { message_id, reaction },
             (9..11, Some(message_id), _) => Body::Read { message_id },
             (roll, _, _) => {
-                let filler = if roll == 11 { "long ".repeat(self.rng.usize(1..1_500)) } else { String::new() };
+                let filler =
+                    if matches!(roll, 11 | 13) { "🙂".repeat(self.rng.usize(1..7_900)) } else { String::new() };
                 let reply_to = any.filter(|_| roll == 12);
                 Body::Send { text: format!("{filler}text {name}"), reply_to }
             }

@@ -84,7 +84,7 @@ settings! {
     "Listeners" {
         /// Where clients connect; port 0 takes any free port, which the ready line names.
         listen: SocketAddr = ADDRESS, "127.0.0.1:8000";
-        /// Where `/metrics` is served, for operators alone.
+        /// A second listener for operators alone: `/healthz` and `/readyz`.
         admin_listen: Option<SocketAddr> = ADDRESS_OR_OFF, "127.0.0.1:9000";
         /// How the world reaches the server, for absolute links; its host is an allowed origin.
         public_url: Option<PublicUrl> = PUBLIC_URL, "";

@@ -12,7 +12,7 @@ say "lints"
 cargo clippy --locked --all-targets -- -D warnings
 
 say "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items
 
 say "licences and dependencies"
 if ! command -v cargo-deny >/dev/null; then

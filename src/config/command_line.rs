@@ -53,7 +53,7 @@ pub struct DoctorTarget {
     /// The user's token; without it, only how the server answers a missing one is examined.
     #[arg(long, value_parser = secret)]
     pub token: Option<Secret>,
-    /// The origin that a browser would send, such as https://www.example.com.
+    /// The origin that a browser would send, such as `https://www.example.com`.
     #[arg(long)]
     pub origin: Option<String>,
 }

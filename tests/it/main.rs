@@ -10,6 +10,7 @@ mod drain;
 mod fold;
 mod fuzz;
 mod handshake;
+mod limits;
 mod messages_rest;
 mod notifications;
 mod openapi;

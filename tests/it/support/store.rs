@@ -66,6 +66,16 @@ impl Database {
         Refusal::Sqlite(connection)
     }
 
+    /// Keeps the server's writes waiting until [`Refusal::end`], for some seconds at most: then it gives up by itself.
+    pub async fn hold_up_writes(&self) -> Refusal {
+        if self.folder.is_some() {
+            return self.refuse_writes().await;
+        }
+        let mut connection = PgConnection::connect(&self.url).await.expect("the database answers");
+        connection.execute("BEGIN; LOCK TABLE conversations IN EXCLUSIVE MODE").await.expect("the lock");
+        Refusal::HeldUp(connection)
+    }
+
     /// The one whole number that a query answers with.
     pub async fn number(&self, query: &str) -> i64 {
         let query = sqlx::AssertSqlSafe(query);
@@ -85,12 +95,18 @@ pub enum Refusal {
     Sqlite(SqliteConnection),
     /// As after a failover: all sessions have ended, and new ones are read-only.
     Postgres(String),
+    /// Somebody else holds what every change needs.
+    HeldUp(PgConnection),
 }
 
 impl Refusal {
     pub async fn end(self) {
         match self {
             Self::Sqlite(mut connection) => {
+                connection.execute("ROLLBACK").await.expect("the lock is given up");
+                connection.close().await.expect("the connection closes");
+            }
+            Self::HeldUp(mut connection) => {
                 connection.execute("ROLLBACK").await.expect("the lock is given up");
                 connection.close().await.expect("the connection closes");
             }

@@ -40,7 +40,7 @@ impl QueryFields {
     fn id(&self, name: &'static str) -> Result<Option<i64>> {
         let Some(text) = self.get(name) else { return Ok(None) };
         // 0 is no id, but a place before all of them: `after=0` reads from the beginning.
-        let id = if text == "0" { Some(0) } else { parse_id(text) };
+        let id = if name == "after" && text == "0" { Some(0) } else { parse_id(text) };
         id.map(Some).ok_or_else(|| Error::field(name, format!("`{name}` must be an id")))
     }
 

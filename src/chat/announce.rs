@@ -166,11 +166,7 @@ fn hidden_reply(topic: Topic, told: &Told) -> Option<Bytes> {
     let (Event::ChatMessage { message } | Event::MessageEdited { message }) = &told.event else { return None };
     message.reply_to.as_ref()?;
     let mut hidden = told.clone();
-    if let Event::ChatMessage { message } | Event::MessageEdited { message } = &mut hidden.event
-        && let Some(reply) = &mut message.reply_to
-    {
-        reply.content.clear();
-    }
+    hidden.event.hide_reply();
     Some(encode_told(topic, &hidden))
 }
 

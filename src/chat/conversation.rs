@@ -42,10 +42,13 @@ impl Chat {
 
     /// Hides a conversation, and all that is in it so far, from one participant. Closes no socket.
     pub async fn clear_conversation(&self, id: i64, user: Person) -> Result<()> {
+        // Nothing that is committed after the clearing is told before the sockets know of it.
+        let committing = self.committing[self.committer_of(id)].lock().await;
         let cleared_up_to = self.store.clear_conversation(id, user.id).await?.ok_or_else(no_conversation)?;
         if let Some(room) = self.hub.room(Topic::Conversation(id)) {
             room.clear(user.id, cleared_up_to);
         }
+        drop(committing);
         let event = Event::ParticipantRemoved { user: user.clone(), role: Role::Member, by: Some(user.clone()) };
         self.tell_own_sockets(user.id, id, &event);
         self.inbox.settle(id, user.id);

@@ -218,7 +218,7 @@ async fn delete(
     caller: Caller,
     UrlPath(Id(id)): UrlPath<Id>,
 ) -> Result<StatusCode, Problem> {
-    let place = place_of(&app, &caller, id).await?;
+    let place = place_of(&app, &caller, id).await?.participation;
     let chat = app.chat.clone();
     match (&caller, place) {
         (Caller::User(user), Some(place)) if place.kind == "direct" => {

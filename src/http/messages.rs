@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::access::{Place, place_of, visible_message};
 use super::body::{Id, JsonBody, UrlPath, limit};
 use super::caller::{Caller, UserCaller};
 use super::idempotency::{Idempotency, answer};
@@ -20,11 +21,9 @@ use crate::chat::message::change;
 use crate::error::{Error, Result};
 use crate::protocol::client::{client_id, edited_text, new_message, required};
 use crate::protocol::rest::Revision;
-use crate::protocol::{Event, Message, Reaction, Time, Topic};
+use crate::protocol::{Event, Message, Reaction, Time};
 use crate::store::commit::{Actor, Change, Outcome};
-use crate::store::conversations::Participation;
 use crate::store::idempotency::{Once, SavedAnswer};
-use crate::store::messages::StoredMessage;
 
 /// One page of a conversation's history.
 #[derive(Serialize, JsonSchema)]
@@ -124,13 +123,7 @@ async fn list(
     query: QueryFields,
 ) -> Result<Response, Problem> {
     // The position is read before the page: what comes in between is told again, never missed.
-    let (last_event_id, cleared_up_to) = match caller.user_id() {
-        Some(user_id) => {
-            let place = participation(&app, id, user_id).await?;
-            (place.last_event_id, place.cleared_up_to)
-        }
-        None => (app.store.last_event_id(Topic::Conversation(id)).await?.ok_or_else(no_conversation)?, 0),
-    };
+    let Place { last_event_id, cleared_up_to, .. } = place_of(&app, &caller, id).await?;
     let (page, limit) = (query.page_by_id()?, limit(query.get("limit"))?);
     let (messages, has_more) = app.store.list_messages(id, cleared_up_to, page, limit).await?;
     let last = messages.last().filter(|_| has_more).map(|stored| stored.message.id);
@@ -198,7 +191,7 @@ async fn find(
     caller: UserCaller,
     UrlPath(Id(id)): UrlPath<Id>,
 ) -> Result<Json<Message>, Problem> {
-    Ok(Json(visible(&app, id, caller.id()).await?.message))
+    Ok(Json(visible_message(&app, &caller, id).await?.message))
 }
 
 async fn edit(
@@ -208,7 +201,7 @@ async fn edit(
     body: JsonBody,
 ) -> Result<Json<Message>, Problem> {
     let text = required("message", edited_text(&body.fields()?, app.chat.bounds())?)?;
-    let stored = visible(&app, id, caller.id()).await?;
+    let stored = visible_message(&app, &caller, id).await?;
     let change = Change::Edit { message_id: id, text };
     let outcome = commit(&app, stored.conversation_id, caller.id(), change).await?;
     Ok(Json(message_of(outcome)?))
@@ -219,7 +212,7 @@ async fn delete(
     caller: UserCaller,
     UrlPath(Id(id)): UrlPath<Id>,
 ) -> Result<StatusCode, Problem> {
-    let stored = visible(&app, id, caller.id()).await?;
+    let stored = visible_message(&app, &caller, id).await?;
     commit(&app, stored.conversation_id, caller.id(), Change::Delete { message_id: id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -229,7 +222,7 @@ async fn history(
     caller: UserCaller,
     UrlPath(Id(id)): UrlPath<Id>,
 ) -> Result<Json<Page<Revision>>, Problem> {
-    visible(&app, id, caller.id()).await?;
+    visible_message(&app, &caller, id).await?;
     Ok(Json(Page { data: app.store.list_revisions(id).await?, has_more: false }))
 }
 
@@ -238,7 +231,7 @@ async fn react(
     caller: UserCaller,
     UrlPath((Id(id), reaction)): UrlPath<(Id, String)>,
 ) -> Result<Json<Reaction>, Problem> {
-    let stored = visible(&app, id, caller.id()).await?;
+    let stored = visible_message(&app, &caller, id).await?;
     let (reaction, emoji) = app.chat.resolve_reaction(&reaction)?;
     let change = Change::React { message_id: id, reaction, emoji };
     let outcome = commit(&app, stored.conversation_id, caller.id(), change).await?;
@@ -253,7 +246,7 @@ async fn unreact(
     caller: UserCaller,
     UrlPath((Id(id), reaction)): UrlPath<(Id, String)>,
 ) -> Result<StatusCode, Problem> {
-    let stored = visible(&app, id, caller.id()).await?;
+    let stored = visible_message(&app, &caller, id).await?;
     let (reaction, emoji) = app.chat.resolve_reaction(&reaction)?;
     let change = Change::Unreact { message_id: id, reaction, emoji };
     commit(&app, stored.conversation_id, caller.id(), change).await?;
@@ -273,22 +266,4 @@ fn message_of(outcome: Outcome) -> Result<Message> {
         Some(Event::ChatMessage { message } | Event::MessageEdited { message }) => Ok(*message),
         _ => Err(Error::internal()),
     }
-}
-
-/// A message that the user may see: of a conversation they are in, and not cleared by them.
-async fn visible(app: &App, id: i64, user_id: i64) -> Result<StoredMessage> {
-    let unknown = || Error::not_found("there is no such message");
-    let mut stored = app.store.find_message(id).await?.ok_or_else(unknown)?;
-    let place = app.store.find_participation(stored.conversation_id, user_id).await?;
-    let place = place.filter(|place| id > place.cleared_up_to).ok_or_else(unknown)?;
-    stored.hide_reply(place.cleared_up_to);
-    Ok(stored)
-}
-
-async fn participation(app: &App, id: i64, user_id: i64) -> Result<Participation> {
-    app.store.find_participation(id, user_id).await?.ok_or_else(no_conversation)
-}
-
-fn no_conversation() -> Error {
-    Error::not_found("there is no such conversation, or you are not in it")
 }

@@ -127,6 +127,8 @@ struct State {
     /// number of that putting out: it does not concern who came later.
     put_out: Vec<(u64, Option<i64>)>,
     put_outs: u64,
+    /// What users have cleared while somebody was on that way.
+    cleared: BTreeMap<i64, i64>,
 }
 
 impl Room {
@@ -141,6 +143,7 @@ impl Room {
             present: None,
             put_out: Vec::new(),
             put_outs: 0,
+            cleared: BTreeMap::new(),
         };
         Self { topic, state: Mutex::new(state) }
     }
@@ -156,7 +159,7 @@ impl Room {
     pub(super) fn lose_interest(&self) -> bool {
         let mut state = self.state.lock();
         state.interest -= 1;
-        state.forget_put_out();
+        state.forget_past();
         state.interest == 0
     }
 
@@ -245,12 +248,20 @@ impl Room {
             .collect()
     }
 
-    /// Hides what a user has cleared from that user's sockets here.
+    /// Hides what a user has cleared from that user's sockets here, also from one that has not joined yet.
     pub fn clear(&self, user_id: i64, cleared_up_to: i64) {
         let mut state = self.state.lock();
         for listener in state.listeners.iter_mut().filter(|listener| listener.outbox.user_id == user_id) {
             listener.cleared_up_to = cleared_up_to;
         }
+        if state.interest > state.listeners.len() {
+            state.cleared.insert(user_id, cleared_up_to);
+        }
+    }
+
+    /// What a user who is on the way here has cleared, where that was after it was read from the store.
+    pub fn cleared_up_to(&self, user_id: i64) -> i64 {
+        self.state.lock().cleared.get(&user_id).copied().unwrap_or_default()
     }
 
     /// Closes the chat sockets of a user, or of all, who may be here no longer; also of one whose access
@@ -327,10 +338,11 @@ impl State {
         Delivered { issuer_told, has_gap: false, present }
     }
 
-    /// Forgets who was put out once nobody is on the way any more.
-    fn forget_put_out(&mut self) {
+    /// Forgets who was put out, and what was cleared, once nobody is on the way any more.
+    fn forget_past(&mut self) {
         if self.interest <= self.listeners.len() {
             self.put_out.clear();
+            self.cleared.clear();
         }
     }
 
@@ -375,10 +387,10 @@ impl Listener {
         if let Some(about) = delivery.about
             && self.cleared_up_to > 0
         {
-            if about.message_id <= self.cleared_up_to {
+            if about.is_hidden(self.cleared_up_to) {
                 return None;
             }
-            if about.reply_to_id.is_some_and(|reply_to_id| reply_to_id <= self.cleared_up_to) {
+            if about.is_reply_hidden(self.cleared_up_to) {
                 return delivery.hidden_reply.as_ref().or(Some(&delivery.frame));
             }
         }
@@ -420,8 +432,10 @@ impl Seat {
             if kind == Kind::Attending && state.put_out.iter().any(concerns) {
                 outbox.close(Close::AccessDenied);
             }
+            let cleared_up_to =
+                state.cleared.get(&outbox.user_id).map_or(cleared_up_to, |up_to| cleared_up_to.max(*up_to));
             state.listeners.push(Listener { outbox: outbox.clone(), kind, shown: position, cleared_up_to });
-            state.forget_put_out();
+            state.forget_past();
             drop(state);
             self.joined = Some(outbox.clone());
         }

@@ -1,6 +1,7 @@
 //! What is said on the wire: client frames, server frames, topics, close codes. No I/O, and no
 //! knowledge of who is connected or what is stored.
 
+mod cleared;
 pub mod client;
 pub mod close;
 pub mod fields;

@@ -344,6 +344,7 @@ async fn replay(
             let resync = Answer::Resync { conversation_id, last_event_id: page.last_event_id };
             return send(ws, outbox, [encode(&resync)]).await;
         }
+        catching.cleared_up_to = catching.cleared_up_to.max(catching.seat.room().cleared_up_to(outbox.user_id));
         let reader =
             Reader { user_id: outbox.user_id, opted_in: outbox.opted_in, cleared_up_to: catching.cleared_up_to };
         let frames: Vec<Bytes> = page
@@ -372,16 +373,14 @@ struct Reader {
 impl Reader {
     fn sees(&self, told: &Told) -> bool {
         (self.opted_in || !told.event.is_opt_in())
-            && told.about.is_none_or(|about| about.message_id > self.cleared_up_to)
+            && told.about.is_none_or(|about| !about.is_hidden(self.cleared_up_to))
     }
 
     fn frame(&self, topic: Topic, told: &Told) -> Option<Bytes> {
         if !self.sees(told) {
             return None;
         }
-        let hides_reply = told.about.and_then(|about| about.reply_to_id).is_some_and(|id| id <= self.cleared_up_to);
-        let hidden = hides_reply.then(|| hide_reply(told));
-        let told = hidden.as_ref().unwrap_or(told);
+        let told = told.seen_past(self.cleared_up_to);
         let client_id = told.client_id.as_ref().filter(|(user_id, _)| *user_id == self.user_id);
         Some(encode(&Frame {
             event: &told.event,
@@ -401,16 +400,6 @@ impl Reader {
         let is_others = about.sender_id != self.user_id && self.sees(told);
         is_others.then_some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
     }
-}
-
-fn hide_reply(told: &Told) -> Told {
-    let mut told = told.clone();
-    if let Event::ChatMessage { message } | Event::MessageEdited { message } = &mut told.event
-        && let Some(reply) = &mut message.reply_to
-    {
-        reply.content.clear();
-    }
-    told
 }
 
 /// Writes frames straight to the socket, within a deadline; stops when the connection is to end.

@@ -1,5 +1,6 @@
 //! The logs: what happened in each topic, rendered as it stands today.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
@@ -23,6 +24,18 @@ pub struct Told {
     pub about: Option<About>,
     /// Who sent the message under which `client_id`, for a replay to its sender.
     pub client_id: Option<(i64, String)>,
+}
+
+impl Told {
+    /// The event as it is shown to somebody who has cleared so far: of a reply to what is hidden, not its text.
+    pub fn seen_past(&self, cleared_up_to: i64) -> Cow<'_, Self> {
+        if !self.about.is_some_and(|about| about.is_reply_hidden(cleared_up_to)) {
+            return Cow::Borrowed(self);
+        }
+        let mut seen = self.clone();
+        seen.event.hide_reply();
+        Cow::Owned(seen)
+    }
 }
 
 impl StoredMessage {

@@ -2,8 +2,9 @@
 //! in the transaction of the change itself, so a repeat, however close, finds either nothing or the answer.
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::sql::{Conn, execute, fetch_optional};
+use super::sql::{Conn, execute, fetch_all, fetch_optional};
 use super::{Found, Store};
 use crate::error::{Error, Result};
 
@@ -114,4 +115,23 @@ async fn find(conn: &mut Conn<'_>, key: &IdempotencyKey) -> Result<Result<Option
         Some(row) => Ok(Some(SavedAnswer { status: row.status, body: row.body })),
         None => Ok(None),
     })
+}
+
+/// Takes the last message out of answers that are kept for a caller who has cleared the conversation.
+pub(super) async fn forget_last_message(
+    conn: &mut Conn<'_>,
+    caller_id: i64,
+    conversation_id: i64,
+) -> Result<(), sqlx::Error> {
+    let sql = "SELECT key, body FROM idempotency_keys WHERE caller_id = $1 AND body LIKE '%\"last_message\":{%'";
+    for (key, body) in fetch_all!(conn, (String, String), sql, caller_id)? {
+        let Ok(mut answer) = serde_json::from_str::<Value>(&body) else { continue };
+        let is_of_conversation = answer["id"].as_i64() == Some(conversation_id);
+        if let Some(last_message) = answer.get_mut("last_message").filter(|_| is_of_conversation) {
+            *last_message = Value::Null;
+            let sql = "UPDATE idempotency_keys SET body = $1 WHERE caller_id = $2 AND key = $3";
+            execute!(conn, sql, answer.to_string(), caller_id, &key)?;
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-use super::sql::{Conn, fetch_all, list, padded, safe};
+use super::sql::{Conn, fetch_all, fetch_optional, list, padded, safe};
 use super::{Found, Store};
 use crate::protocol::rest::Revision;
 use crate::protocol::{Attachment, Message, Person, Reaction, ReplyTo, Time};
@@ -111,10 +111,15 @@ pub enum Page {
 }
 
 impl Store {
-    /// A message by id.
-    pub async fn find_message(&self, id: i64) -> Found<Option<StoredMessage>> {
+    /// A message as this user sees it: a participant of its conversation, who has not cleared it.
+    pub async fn find_message(&self, id: i64, user_id: i64) -> Found<Option<StoredMessage>> {
         let mut reader = self.reader().await?;
-        Ok(self.load_messages(&mut reader.conn(), &[id]).await?.remove(&id))
+        let conn = &mut reader.conn();
+        let sql = "SELECT p.cleared_up_to FROM messages m JOIN participants p ON p.conversation_id = m.conversation_id
+                   WHERE m.id = $1 AND p.user_id = $2 AND p.left_at IS NULL";
+        let Some((cleared_up_to,)) = fetch_optional!(conn, (i64,), sql, id, user_id)? else { return Ok(None) };
+        let found = self.load_messages(conn, &[id]).await?.remove(&id);
+        Ok(found.and_then(|stored| stored.seen_past(cleared_up_to)))
     }
 
     /// The earlier versions of a message, the oldest first.
@@ -150,10 +155,7 @@ impl Store {
         let mut messages = self.dress(conn, rows).await?;
         let has_more = messages.len() as i64 > limit;
         messages.truncate(limit as usize);
-        for message in &mut messages {
-            message.hide_reply(cleared_up_to);
-        }
-        Ok((messages, has_more))
+        Ok((messages.into_iter().filter_map(|message| message.seen_past(cleared_up_to)).collect(), has_more))
     }
 
     /// Messages by id, as they stand inside this transaction or connection.
@@ -230,13 +232,13 @@ impl Store {
 }
 
 impl StoredMessage {
-    /// Empties the reply's text for a reader who has cleared the replied message.
-    pub fn hide_reply(&mut self, cleared_up_to: i64) {
-        if let Some(reply) = &mut self.message.reply_to
-            && reply.id <= cleared_up_to
-        {
-            reply.content.clear();
+    /// The message as it is shown to somebody who has cleared so far; nothing where it is hidden from them.
+    pub(super) fn seen_past(mut self, cleared_up_to: i64) -> Option<Self> {
+        let about = self.about();
+        if about.is_reply_hidden(cleared_up_to) {
+            self.message.hide_reply();
         }
+        Some(self).filter(|_| !about.is_hidden(cleared_up_to))
     }
 }
 

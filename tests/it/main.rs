@@ -3,6 +3,7 @@
 mod attachments;
 mod auth;
 mod backpressure;
+mod clearing;
 mod commands;
 mod conversations;
 mod demo;

@@ -1,6 +1,6 @@
 //! Changes to a message that is there: edits, deletion, reactions.
 
-use super::context::Context;
+use super::context::{Context, Member};
 use super::{Change, Outcome, no_message};
 use crate::error::{Error, Result};
 use crate::protocol::{About, Event, Person, Reaction, Time};
@@ -18,7 +18,7 @@ impl Context<'_> {
         conn: &mut Conn<'_>,
         conversation_id: i64,
         change: &Change,
-        actor: &Person,
+        member: &Member,
     ) -> Decided {
         let (Change::Edit { message_id, .. }
         | Change::Delete { message_id }
@@ -28,9 +28,10 @@ impl Context<'_> {
             return Ok(Err(Error::internal()));
         };
         let found = self.store.load_messages(conn, &[*message_id]).await?.remove(message_id);
-        let Some(stored) = found.filter(|stored| stored.conversation_id == conversation_id) else {
+        let Some(stored) = found.filter(|stored| stored.is_seen_by(conversation_id, member)) else {
             return Ok(Err(no_message()));
         };
+        let actor = &member.person;
         match change {
             Change::Edit { text, .. } => self.edit(conn, stored, text, actor).await,
             Change::Delete { .. } => self.delete(conn, stored, actor).await,

@@ -26,6 +26,7 @@ pub(super) struct Member {
     pub role: Role,
     pub read_up_to: i64,
     pub read_at: Option<i64>,
+    pub cleared_up_to: i64,
     /// Whether the person has been erased, and so can't do anything any more.
     pub is_erased: bool,
     pub person: Person,
@@ -38,6 +39,7 @@ struct MemberRow {
     role: String,
     read_up_to: i64,
     read_at: Option<i64>,
+    cleared_up_to: i64,
     erased_at: Option<i64>,
     first_name: String,
     last_name: String,
@@ -150,7 +152,7 @@ impl<'a> Context<'a> {
             (
                 change @ (Change::Edit { .. } | Change::Delete { .. } | Change::React { .. } | Change::Unreact { .. }),
                 Some(member),
-            ) => self.change_message(conn, command.conversation_id, change, &member.person).await?,
+            ) => self.change_message(conn, command.conversation_id, change, &member).await?,
             (Change::Edit { .. } | Change::Delete { .. } | Change::React { .. } | Change::Unreact { .. }, None) => {
                 return Ok(Err(no_conversation()));
             }
@@ -160,6 +162,12 @@ impl<'a> Context<'a> {
             self.remember(command, outcome);
         }
         Ok(outcome)
+    }
+
+    /// Up to where the one who asks has cleared the conversation.
+    pub(super) fn cleared_up_to(&self, command: &Command) -> i64 {
+        let member = command.actor.user_id().and_then(|id| self.members.get(&(command.conversation_id, id)));
+        member.map_or(0, |member| member.cleared_up_to)
     }
 
     /// Gives a durable event its place in the conversation's log.
@@ -314,6 +322,13 @@ impl<'a> Context<'a> {
     }
 }
 
+impl StoredMessage {
+    /// Whether a command may name the message: one of its conversation, and not hidden from who asks.
+    pub(super) fn is_seen_by(&self, conversation_id: i64, member: &Member) -> bool {
+        self.conversation_id == conversation_id && !self.about().is_hidden(member.cleared_up_to)
+    }
+}
+
 impl Command {
     fn as_use(&self) -> Option<Use> {
         Some((self.conversation_id, self.actor.user_id()?, self.client_id.clone()?))
@@ -346,7 +361,7 @@ pub(super) async fn find_members(
     }
     let pairs = padded(pairs);
     let sql = format!(
-        "SELECT p.conversation_id, p.user_id, p.role, p.read_up_to, p.read_at, u.erased_at,
+        "SELECT p.conversation_id, p.user_id, p.role, p.read_up_to, p.read_at, p.cleared_up_to, u.erased_at,
                 u.first_name, u.last_name, u.username, u.avatar_url
          FROM participants p JOIN users u ON u.id = p.user_id
          WHERE (p.conversation_id, p.user_id) IN (VALUES {}) AND p.left_at IS NULL",
@@ -361,6 +376,7 @@ pub(super) async fn find_members(
         role: Role::parse(&row.role).unwrap_or(Role::Member),
         read_up_to: row.read_up_to,
         read_at: row.read_at,
+        cleared_up_to: row.cleared_up_to,
         is_erased: row.erased_at.is_some(),
         person: Person {
             id: row.user_id,

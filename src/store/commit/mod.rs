@@ -81,6 +81,17 @@ impl Outcome {
             Self::Unchanged(told) | Self::Repeated(told) => Some(told),
         }
     }
+
+    /// What is for the one who asked alone, without what they have cleared. Of what is for everybody nothing is
+    /// taken out here: no command names a message that is hidden from its issuer, so no new one replies to it.
+    fn seen_past(self, cleared_up_to: i64) -> Self {
+        let seen = |told: Told| told.seen_past(cleared_up_to).into_owned();
+        match self {
+            Self::Done(events) => Self::Done(events),
+            Self::Unchanged(told) => Self::Unchanged(seen(told)),
+            Self::Repeated(told) => Self::Repeated(seen(told)),
+        }
+    }
 }
 
 /// A row for the log.
@@ -110,7 +121,8 @@ impl Store {
             let conn = &mut tx.conn();
             let mut context = Context::load(self, conn, commands).await?;
             for command in commands {
-                outcomes.push(context.decide(conn, command).await?);
+                let outcome = context.decide(conn, command).await?;
+                outcomes.push(outcome.map(|outcome| outcome.seen_past(context.cleared_up_to(command))));
             }
             context.write(conn).await?;
         }

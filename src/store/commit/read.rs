@@ -24,7 +24,7 @@ impl Context<'_> {
             message_id,
             conversation_id
         )?;
-        if named.is_none() {
+        if named.is_none() || message_id <= member.cleared_up_to {
             return Ok(Err(no_message()));
         }
         let last: Option<(i64,)> = fetch_optional!(

@@ -31,7 +31,7 @@ impl Context<'_> {
     /// Decides a send. What it will insert is gathered for [`Context::write_sends`].
     pub(super) fn send(&mut self, command: &Command, new: &NewMessage, member: &Member) -> Result<Outcome> {
         let conversation_id = command.conversation_id;
-        let reply_to = self.reply_to(conversation_id, new.reply_to)?;
+        let reply_to = self.reply_to(conversation_id, new.reply_to, member)?;
         let mut attachments = Vec::with_capacity(new.attachment_ids.len());
         for id in &new.attachment_ids {
             let upload = self.uploads.get(id).filter(|upload| upload.uploader_id == member.person.id);
@@ -89,9 +89,9 @@ impl Context<'_> {
         Ok(Outcome::Done(vec![told]))
     }
 
-    fn reply_to(&self, conversation_id: i64, reply_to: Option<i64>) -> Result<Option<ReplyTo>> {
+    fn reply_to(&self, conversation_id: i64, reply_to: Option<i64>, member: &Member) -> Result<Option<ReplyTo>> {
         let Some(id) = reply_to else { return Ok(None) };
-        let replied = self.replied.get(&id).filter(|replied| replied.conversation_id == conversation_id);
+        let replied = self.replied.get(&id).filter(|replied| replied.is_seen_by(conversation_id, member));
         let replied = replied.ok_or_else(|| Error {
             field: Some("reply_to"),
             ..Error::not_found("a reply must name a message of the same conversation")

@@ -2,6 +2,7 @@
 
 use super::lock_conversation;
 use crate::protocol::rest::Participant;
+use crate::store::idempotency::forget_last_message;
 use crate::store::participants::list_all;
 use crate::store::search::remove_words;
 use crate::store::sql::{execute, fetch_all};
@@ -26,6 +27,7 @@ impl Store {
             conversation_id,
             user_id
         )?;
+        forget_last_message(conn, user_id, conversation_id).await?;
         tx.commit().await?;
         Ok(Some(locked.last_message_id).filter(|_| cleared == 1))
     }

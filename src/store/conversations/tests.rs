@@ -280,7 +280,7 @@ async fn a_deleted_conversation_leaves_nothing(store: TestStore) {
         let left = fetch_all!(&mut reader.conn(), (i64,), sql).expect("rows");
         assert_eq!(left, [(other,)], "{sql}");
     }
-    assert!(store.find_message(kept).await.expect("a look").is_some());
+    assert!(store.find_message(kept, 1).await.expect("a look").is_some());
 }
 
 async fn flags_are_one_participant_s_own(store: TestStore) {

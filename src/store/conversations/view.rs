@@ -102,28 +102,21 @@ impl Store {
         let mut rows = find_rows(conn, viewer, ids).await?;
         rows.retain(|row| viewer.is_none() || row.role.is_some());
         let mut people = find_first(conn, ids).await?;
-        let last: Vec<i64> = rows.iter().filter_map(Row::last_message_id).collect();
+        let last: Vec<i64> = rows.iter().map(|row| row.last_message_id).filter(|id| *id > 0).collect();
         let mut messages = self.load_messages(conn, &last).await?;
         let now = self.clock.now_ms();
         let mut views: HashMap<i64, Conversation> = HashMap::with_capacity(rows.len());
         for row in rows {
-            let last_message = row.last_message_id().and_then(|id| messages.remove(&id)).map(|mut stored| {
-                stored.hide_reply(row.cleared_up_to.unwrap_or_default());
-                stored.message
-            });
+            let last_message = messages.remove(&row.last_message_id);
+            let last_message = last_message.and_then(|stored| stored.seen_past(row.cleared_up_to.unwrap_or_default()));
             let participants = people.remove(&row.id).unwrap_or_default();
-            views.insert(row.id, row.into_view(participants, last_message, now));
+            views.insert(row.id, row.into_view(participants, last_message.map(|stored| stored.message), now));
         }
         Ok(ids.iter().filter_map(|id| views.remove(id)).collect())
     }
 }
 
 impl Row {
-    /// The last message, unless the viewer has cleared it.
-    fn last_message_id(&self) -> Option<i64> {
-        Some(self.last_message_id).filter(|id| *id > self.cleared_up_to.unwrap_or_default())
-    }
-
     fn into_view(
         self,
         participants: Vec<PersonInRole>,

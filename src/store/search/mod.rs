@@ -43,10 +43,8 @@ impl Store {
         let mut hits = Vec::with_capacity(rows.len());
         for row in rows {
             // Deleted since it was found.
-            let Some(mut stored) = messages.remove(&row.id).filter(|stored| !stored.message.is_deleted) else {
-                continue;
-            };
-            stored.hide_reply(row.cleared_up_to);
+            let found = messages.remove(&row.id).filter(|stored| !stored.message.is_deleted);
+            let Some(stored) = found.and_then(|stored| stored.seen_past(row.cleared_up_to)) else { continue };
             let snippet = snippet::snippet(&stored.message.content, &query);
             hits.push(Hit { stored, snippet });
         }

@@ -206,7 +206,7 @@ async fn an_erasure_leaves_no_text_in_any_table(store: TestStore) {
     let files: Vec<String> = files.expect("rows").into_iter().map(|(key,)| key).collect();
     assert_eq!(files, ["file-1", "file-1-small", "file-2", "file-2-small"]);
 
-    let stored = store.find_message(message_id).await.expect("a look").expect("a tombstone");
+    let stored = store.find_message(message_id, 1).await.expect("a look").expect("a tombstone");
     assert!(stored.message.is_deleted && stored.message.content.is_empty() && stored.message.reactions.is_empty());
     assert_eq!(stored.message.sender.display_name(), "Deleted user");
     assert!(store.list_revisions(message_id).await.expect("a look").is_empty());

@@ -24,10 +24,8 @@ impl Chat {
         match &outcome {
             Ok(Outcome::Done(events)) => {
                 for (index, told) in events.iter().enumerate() {
-                    let issuer = match &reply {
-                        Reply::Socket(outbox) if index == 0 => Some((outbox, command.client_id.as_deref())),
-                        _ => None,
-                    };
+                    let issuer = reply.outbox().filter(|_| index == 0);
+                    let issuer = issuer.map(|outbox| (outbox, command.client_id.as_deref()));
                     let delivered = self.tell(conversation_id, told, issuer);
                     self.follow_up(conversation_id, told, delivered);
                 }
@@ -35,11 +33,12 @@ impl Chat {
             Ok(Outcome::Unchanged(told)) => {
                 self.answer(&reply, conversation_id, told, true, command.client_id.as_deref())
             }
+            Ok(Outcome::Repeated(told)) if reply.has_shown(told) => {}
             Ok(Outcome::Repeated(told)) => {
                 self.answer(&reply, conversation_id, told, false, command.client_id.as_deref())
             }
             Err(error) => {
-                if let Reply::Socket(outbox) = &reply {
+                if let Some(outbox) = reply.outbox() {
                     refuse(outbox, error, command.client_id.as_deref());
                 }
             }
@@ -51,11 +50,11 @@ impl Chat {
 
     /// Refuses a command that was not even tried.
     pub(super) fn refuse(&self, job: Job, error: Error) {
-        match job.reply {
-            Reply::Socket(outbox) => refuse(&outbox, &error, job.command.client_id.as_deref()),
-            Reply::Waiter(waiter) => {
-                let _ = waiter.send(Err(error));
-            }
+        if let Some(outbox) = job.reply.outbox() {
+            refuse(outbox, &error, job.command.client_id.as_deref());
+        }
+        if let Reply::Waiter(waiter) = job.reply {
+            let _ = waiter.send(Err(error));
         }
     }
 
@@ -85,7 +84,7 @@ impl Chat {
     }
 
     fn answer(&self, reply: &Reply, conversation_id: i64, told: &Told, unchanged: bool, client_id: Option<&str>) {
-        if let Reply::Socket(outbox) = reply {
+        if let Some(outbox) = reply.outbox() {
             let frame = Frame {
                 event: &told.event,
                 conversation_id: Some(conversation_id),
@@ -131,6 +130,15 @@ impl Chat {
                 outbox.control(control);
             }
         }
+    }
+}
+
+impl Reply {
+    /// Whether a replay has shown the socket this event of its own, with its `client_id`: only messages have theirs.
+    fn has_shown(&self, told: &Told) -> bool {
+        let (Self::Resuming(_, shown), Event::ChatMessage { .. }) = (self, &told.event) else { return false };
+        told.event_id.is_some_and(|event_id| shown.after < event_id && event_id <= shown.up_to)
+            && told.about.is_none_or(|about| !about.is_hidden(shown.cleared_up_to))
     }
 }
 

@@ -54,8 +54,32 @@ pub struct Chat {
 pub enum Reply {
     /// A socket: it gets the event, or the error, as a frame.
     Socket(Arc<Outbox>),
+    /// A socket that asked before it knew what a replay shows it: an event that the replay has shown, with the
+    /// command's `client_id`, is the answer already.
+    Resuming(Arc<Outbox>, Shown),
     /// A request.
     Waiter(oneshot::Sender<Result<Outcome>>),
+}
+
+/// What a replay has shown to a socket of a conversation's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The events after this one …
+    pub after: i64,
+    /// … up to this one …
+    pub up_to: i64,
+    /// … but for what is about messages up to this one.
+    pub cleared_up_to: i64,
+}
+
+impl Reply {
+    /// The socket that gets the answer.
+    pub fn outbox(&self) -> Option<&Arc<Outbox>> {
+        match self {
+            Self::Socket(outbox) | Self::Resuming(outbox, _) => Some(outbox),
+            Self::Waiter(_) => None,
+        }
+    }
 }
 
 /// Most commands that wait for a committer; one more is refused as `unavailable`.

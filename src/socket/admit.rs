@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, Guard};
 use super::join;
+use super::replay::Early;
 use super::upgrade::{Handshake, Socket};
 use super::websocket::WebSocket;
 use crate::app::App;
@@ -83,10 +84,16 @@ pub async fn admit(
         "connection accepted"
     );
     let person = authenticated.user.person();
-    let greeting =
-        join::Greeting { app, ws: &mut ws, outbox: &outbox, authenticated: &authenticated, since: handshake.since };
+    let greeting = join::Greeting {
+        app,
+        ws: &mut ws,
+        outbox: &outbox,
+        authenticated: &authenticated,
+        since: handshake.since,
+        early: Early::default(),
+    };
     match greeting.join(access).await {
-        Ok((seats, first)) => Some(Box::new(Connection::new(ws, guard, seats, person, first))),
+        Ok(joined) => Some(Box::new(Connection::new(ws, guard, joined, person))),
         Err(close) => {
             log_end(&outbox, close);
             ws.close(close).await;

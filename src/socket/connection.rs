@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::dispatch::{self, Next};
+use super::join::Joined;
 use super::upgrade::Socket;
 use super::websocket::{Gone, Incoming, WebSocket};
 use super::{admit, join};
 use crate::app::App;
+use crate::chat::{Reply, Shown};
 use crate::hub::deadlines::Key;
 use crate::hub::outbox::{Batch, Control, Item, Outbox};
 use crate::hub::topic::Seat;
@@ -18,6 +20,9 @@ use crate::protocol::{Close, Person};
 
 /// How long one write may be stuck before the peer counts as too slow.
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a peer may take to answer the ping after a replay; what comes later was sent after it, even from a peer
+/// that answers no pings.
+const PONG_MAX: Duration = Duration::from_secs(20);
 /// How many refused frames within the window close the socket.
 const REFUSED_MAX: usize = 100;
 const REFUSED_WINDOW: Duration = Duration::from_secs(10);
@@ -29,8 +34,17 @@ pub struct Connection {
     pub seats: Seats,
     pub person: Person,
     pub floods: Floods,
-    /// A frame that came before the connection was caught up, and whether `resume` may still come.
-    first: Option<Incoming>,
+    /// Frames that came before the connection was caught up.
+    early: VecDeque<Incoming>,
+    replayed: Option<Box<Replayed>>,
+}
+
+/// What a connection was shown by replay, for as long as commands may come that were sent before it was seen: until
+/// the peer answers the ping that ended the replay.
+pub struct Replayed {
+    /// By conversation.
+    pub shown: HashMap<i64, Shown>,
+    pub at: Instant,
 }
 
 /// The topics that a connection listens to.
@@ -92,8 +106,19 @@ enum End {
 }
 
 impl Connection {
-    pub fn new(ws: WebSocket, guard: Guard, seats: Seats, person: Person, first: Option<Incoming>) -> Self {
-        Self { ws, guard, seats, person, floods: Floods::default(), first }
+    pub fn new(ws: WebSocket, guard: Guard, joined: Joined, person: Person) -> Self {
+        let Joined { seats, early, replayed } = joined;
+        Self { ws, guard, seats, person, floods: Floods::default(), early, replayed }
+    }
+
+    /// Where the answer to a command on a conversation goes that has just come.
+    pub fn reply(&self, conversation_id: i64) -> Reply {
+        let outbox = self.guard.outbox.clone();
+        let replayed = self.replayed.as_ref().filter(|replayed| replayed.at.elapsed() < PONG_MAX);
+        match replayed.and_then(|replayed| replayed.shown.get(&conversation_id)) {
+            Some(shown) => Reply::Resuming(outbox, *shown),
+            None => Reply::Socket(outbox),
+        }
     }
 }
 
@@ -123,10 +148,10 @@ pub async fn run(app: Arc<App>, mut connection: Box<Connection>) {
 
 impl Connection {
     async fn serve(&mut self, app: &Arc<App>) -> End {
-        if let Some(first) = self.first.take()
-            && let Some(end) = self.take(app, first).await
-        {
-            return end;
+        for early in std::mem::take(&mut self.early) {
+            if let Some(end) = self.take(app, early).await {
+                return end;
+            }
         }
         let outbox = self.guard.outbox.clone();
         loop {
@@ -158,6 +183,10 @@ impl Connection {
             Incoming::Text(text) => dispatch::text(app, self, text.as_str()),
             Incoming::Binary => dispatch::binary(app, self),
             Incoming::Alive => Next::Go,
+            Incoming::Pong => {
+                self.replayed = None;
+                Next::Go
+            }
             Incoming::Closed => return Some(End::Peer),
             Incoming::Broken(close) => Next::Close(close),
         };

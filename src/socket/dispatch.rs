@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::admit::{authenticate, expiry_of};
 use super::connection::{Connection, Seats};
 use crate::app::App;
-use crate::chat::{Reply, message};
+use crate::chat::message;
 use crate::error::{Code, Error, Result};
 use crate::hub::outbox::Outbox;
 use crate::protocol::client::{Command, Envelope, parse};
@@ -92,7 +92,7 @@ fn carry_out(app: &Arc<App>, connection: &mut Connection, envelope: &Envelope, c
             } else if let Some(change) = app.chat.change_of(command)? {
                 let actor = Actor::User(outbox.user_id);
                 let command = message::change(conversation_id, actor, envelope.client_id.clone(), change);
-                app.chat.submit(command, Reply::Socket(outbox.clone()));
+                app.chat.submit(command, connection.reply(conversation_id));
             }
         }
     }

@@ -1,38 +1,42 @@
 //! From admission to live: the greeting, the replay of what was missed, the state as it stands. What is
 //! written here goes straight to the socket; live events gather in the outbox until it is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::admit::{Access, Authenticated, out_of_reach};
-use super::connection::Seats;
+use super::connection::{Replayed, Seats};
+use super::replay::{Catching, Early, Ended, PAGE_DEADLINE, replay, send, within};
 use super::websocket::{Incoming, WebSocket};
 use crate::app::App;
+use crate::chat::Shown;
 use crate::chat::presence::{encode_status, user_status};
 use crate::error::Error;
-use crate::hub::Mark;
 use crate::hub::outbox::Outbox;
 use crate::hub::topic::{Kind, Seat};
 use crate::protocol::client::{Command, Endpoint, parse};
 use crate::protocol::server::{Answer, Connected, Position, Resumed, encode, with_client_id};
 use crate::protocol::{Close, Event, Frame, Time, Topic};
 use crate::store::conversations::Place;
-use crate::store::events::Told;
 
-/// How many events are read from the store and written at a time.
-const PAGE: i64 = 500;
-/// How long a page may take to be written before the peer counts as too slow.
-const PAGE_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a user socket waits for its client to say where to resume.
 const RESUME_WAIT: Duration = Duration::from_secs(5);
 /// Most conversations whose positions a user socket is greeted with.
 const CURSORS_MAX: usize = 1_000;
 /// Most people whose presence a user socket is told when it comes.
 const PRESENCE_MAX: usize = 1_000;
+
+/// A connection that has been caught up.
+pub struct Joined {
+    pub seats: Seats,
+    /// Frames that are yet to be dispatched.
+    pub early: VecDeque<Incoming>,
+    pub replayed: Option<Box<Replayed>>,
+}
 
 /// What it takes to greet a connection.
 pub struct Greeting<'a> {
@@ -41,38 +45,22 @@ pub struct Greeting<'a> {
     pub outbox: &'a Arc<Outbox>,
     pub authenticated: &'a Authenticated,
     pub since: Option<String>,
+    pub early: Early,
 }
-
-/// A topic on its way to live: how far its log has been shown, and what its reader has cleared.
-struct Catching {
-    topic: Topic,
-    seat: Seat,
-    kind: Kind,
-    position: i64,
-    cleared_up_to: i64,
-}
-
-type Ended<T> = Result<T, Close>;
 
 impl Greeting<'_> {
-    /// Greets, catches up and joins. The answer may hold a first frame that is yet to be dispatched.
-    pub async fn join(mut self, access: Access) -> Ended<(Seats, Option<Incoming>)> {
+    /// Greets, catches up and joins.
+    pub async fn join(mut self, access: Access) -> Ended<Joined> {
         match access {
             Access::Chat { seat, participation } => {
-                let catching = Catching {
-                    topic: Topic::Conversation(participation.conversation_id),
-                    seat,
-                    kind: Kind::Attending,
-                    position: participation.last_event_id,
-                    cleared_up_to: participation.cleared_up_to,
-                };
-                self.join_one(catching).await.map(|seat| (Seats::One(seat), None))
+                let topic = Topic::Conversation(participation.conversation_id);
+                let (position, cleared_up_to) = (participation.last_event_id, participation.cleared_up_to);
+                self.join_one(Catching::new(topic, seat, Kind::Attending, position, cleared_up_to)).await
             }
             Access::Notifications { seat } => {
                 let topic = Topic::User(self.outbox.user_id);
                 let position = self.position_of(topic).await?;
-                let catching = Catching { topic, seat, kind: Kind::Following, position, cleared_up_to: 0 };
-                self.join_one(catching).await.map(|seat| (Seats::One(seat), None))
+                self.join_one(Catching::new(topic, seat, Kind::Following, position, 0)).await
             }
             Access::User { seat } => self.join_all(seat).await,
         }
@@ -83,7 +71,7 @@ impl Greeting<'_> {
     }
 
     /// A chat or notifications socket.
-    async fn join_one(&mut self, mut catching: Catching) -> Ended<Seat> {
+    async fn join_one(mut self, mut catching: Catching) -> Ended<Joined> {
         if self.outbox.opted_in {
             self.greet(match catching.topic {
                 Topic::Conversation(conversation_id) => {
@@ -110,6 +98,7 @@ impl Greeting<'_> {
         }
         self.go_live(&mut catching, None).await?;
         self.tell_state(&catching, since.is_some()).await?;
+        let replayed = self.end_replay(catching.shown()).await?;
         if since.is_some() {
             let last_event_id = catching.position;
             let position = match catching.topic {
@@ -121,19 +110,30 @@ impl Greeting<'_> {
             };
             self.send([encode(&Answer::Resumed { position })]).await?;
         }
-        Ok(catching.seat)
+        Ok(Joined { seats: Seats::One(catching.seat), early: self.early.frames, replayed })
+    }
+
+    /// Asks for a sign that the peer has read up to here, where a replay has been shown: until it comes, a repeated
+    /// command may have been sent before its answer was seen.
+    async fn end_replay(&mut self, shown: impl IntoIterator<Item = (i64, Shown)>) -> Ended<Option<Box<Replayed>>> {
+        let shown: HashMap<i64, Shown> = shown.into_iter().collect();
+        if shown.is_empty() {
+            return Ok(None);
+        }
+        within(PAGE_DEADLINE, self.ws.ping()).await?;
+        Ok(Some(Box::new(Replayed { shown, at: Instant::now() })))
     }
 
     /// A user socket: every conversation, and the notifications.
-    async fn join_all(&mut self, seat: Seat) -> Ended<(Seats, Option<Incoming>)> {
+    async fn join_all(mut self, seat: Seat) -> Ended<Joined> {
         let topic = Topic::User(self.outbox.user_id);
         let position = self.position_of(topic).await?;
-        let mut own = Catching { topic, seat, kind: Kind::Following, position, cleared_up_to: 0 };
+        let mut own = Catching::new(topic, seat, Kind::Following, position, 0);
         let mut followed = self.places().await?;
         let most_active = followed.iter().take(CURSORS_MAX);
         let cursors = most_active.map(|(id, catching)| (*id, catching.position)).collect();
         self.greet(Position::User { cursors, notifications: own.position }).await?;
-        let (resume, first) = self.first_frame().await;
+        let resume = self.first_frame().await;
         let mut resumed = Vec::new();
         if let Some((cursors, notifications, _)) = &resume {
             for (id, catching) in &mut followed {
@@ -153,6 +153,7 @@ impl Greeting<'_> {
         }
         self.go_live(&mut own, None).await?;
         self.tell_all_state(&followed, &resumed).await?;
+        let replayed = self.end_replay(followed.iter().filter_map(|(_, catching)| catching.shown())).await?;
         if let Some((_, _, client_id)) = resume {
             let cursors = followed.iter().map(|(id, catching)| (*id, catching.position)).collect();
             let position = Resumed::User { cursors, notifications: own.position };
@@ -161,7 +162,8 @@ impl Greeting<'_> {
             self.send([frame]).await?;
         }
         let conversations = followed.into_iter().map(|(id, catching)| (id, catching.seat)).collect();
-        Ok((Seats::Many { notifications: own.seat, conversations }, first))
+        let seats = Seats::Many { notifications: own.seat, conversations };
+        Ok(Joined { seats, early: self.early.frames, replayed })
     }
 
     /// All conversations of the user with their positions, the most active first.
@@ -176,11 +178,8 @@ impl Greeting<'_> {
             let id = place.conversation_id;
             // One that came in between is told by a control, from its joining on.
             let seat = seats.remove(&id)?;
-            let (topic, kind) = (Topic::Conversation(id), Kind::Following);
-            Some((
-                id,
-                Catching { topic, seat, kind, position: place.last_event_id, cleared_up_to: place.cleared_up_to },
-            ))
+            let (position, cleared_up_to) = (place.last_event_id, place.cleared_up_to);
+            Some((id, Catching::new(Topic::Conversation(id), seat, Kind::Following, position, cleared_up_to)))
         };
         Ok(places.into_iter().filter_map(place).collect())
     }
@@ -194,28 +193,29 @@ impl Greeting<'_> {
     }
 
     /// Waits for the client's first frame, which alone may say where to resume.
-    async fn first_frame(&mut self) -> (Option<Resume>, Option<Incoming>) {
+    async fn first_frame(&mut self) -> Option<Resume> {
         let outbox = self.outbox.clone();
         let incoming = tokio::select! {
             incoming = timeout(RESUME_WAIT, self.first_data()) => incoming,
             // What follows writes, and finds out why the connection is to end.
-            _ = outbox.closed() => return (None, None),
+            _ = outbox.closed() => return None,
         };
-        let Ok(incoming) = incoming else { return (None, None) };
+        let incoming = incoming.ok()?;
         if let Incoming::Text(text) = &incoming
             && let (envelope, Ok(Command::Resume { cursors, notifications })) =
                 parse(text.as_str(), Endpoint::User, self.app.chat.bounds())
             && self.app.limits.commands.take(&self.outbox.user_id).is_ok()
         {
-            return (Some((cursors.into_iter().collect(), notifications, envelope.client_id)), None);
+            return Some((cursors.into_iter().collect(), notifications, envelope.client_id));
         }
-        (None, Some(incoming))
+        self.early.frames.push_back(incoming);
+        None
     }
 
     async fn first_data(&mut self) -> Incoming {
         loop {
             match self.ws.receive().await {
-                Incoming::Alive => self.outbox.hear(self.app.hub.heartbeat.tick()),
+                Incoming::Alive | Incoming::Pong => self.outbox.hear(self.app.hub.heartbeat.tick()),
                 incoming => return incoming,
             }
         }
@@ -244,7 +244,7 @@ impl Greeting<'_> {
     /// Writes the log from a position to its end. Where it can't be followed from there, says so and goes
     /// on from the end.
     async fn replay(&mut self, catching: &mut Catching, conversation_id: Option<i64>) -> Ended<()> {
-        replay(self.app, self.ws, self.outbox, catching, conversation_id).await
+        replay(self.app, self.ws, self.outbox, catching, conversation_id, Some(&mut self.early)).await
     }
 
     /// The state of one topic as it stands: receipts after a resume, presence and typing always.
@@ -301,14 +301,6 @@ fn event_id(text: &str) -> Option<i64> {
 /// Cursors by conversation, the notifications' cursor, and the frame's `client_id`.
 type Resume = (HashMap<i64, i64>, Option<i64>, Option<String>);
 
-/// What a `resync` on a user socket names.
-fn named(topic: Topic) -> Option<i64> {
-    match topic {
-        Topic::Conversation(id) => Some(id),
-        Topic::User(_) => None,
-    }
-}
-
 /// Lets a user socket listen to a conversation that its user has joined, from the joining on. Nothing
 /// where the user is not in it any more.
 pub async fn join_conversation(
@@ -322,100 +314,10 @@ pub async fn join_conversation(
     let place = app.store.find_joining(conversation_id, outbox.user_id).await.map_err(out_of_reach)?;
     let Some((joined_event_id, cleared_up_to)) = place else { return Ok(None) };
     let position = (joined_event_id - 1).max(0);
-    let mut catching = Catching { topic, seat, kind: Kind::Following, position, cleared_up_to };
-    replay(app, ws, outbox, &mut catching, Some(conversation_id)).await?;
+    let mut catching = Catching::new(topic, seat, Kind::Following, position, cleared_up_to);
+    replay(app, ws, outbox, &mut catching, Some(conversation_id), None).await?;
     while catching.seat.join(outbox, catching.kind, catching.position, cleared_up_to).is_err() {
-        replay(app, ws, outbox, &mut catching, Some(conversation_id)).await?;
+        replay(app, ws, outbox, &mut catching, Some(conversation_id), None).await?;
     }
     Ok(Some(catching.seat))
-}
-
-async fn replay(
-    app: &Arc<App>,
-    ws: &mut WebSocket,
-    outbox: &Arc<Outbox>,
-    catching: &mut Catching,
-    conversation_id: Option<i64>,
-) -> Ended<()> {
-    loop {
-        let page = app.store.read_log(catching.topic, catching.position, PAGE).await.map_err(out_of_reach)?;
-        if page.is_gone {
-            catching.position = page.last_event_id;
-            let resync = Answer::Resync { conversation_id, last_event_id: page.last_event_id };
-            return send(ws, outbox, [encode(&resync)]).await;
-        }
-        catching.cleared_up_to = catching.cleared_up_to.max(catching.seat.room().cleared_up_to(outbox.user_id));
-        let reader =
-            Reader { user_id: outbox.user_id, opted_in: outbox.opted_in, cleared_up_to: catching.cleared_up_to };
-        let frames: Vec<Bytes> = page
-            .events
-            .iter()
-            .skip(usize::from(planted!("skip-first-of-page")))
-            .filter_map(|told| reader.frame(catching.topic, told))
-            .collect();
-        send(ws, outbox, frames).await?;
-        outbox.hear(app.hub.heartbeat.tick());
-        app.chat.marks.hand(outbox.user_id, page.events.iter().filter_map(|told| reader.mark(catching.topic, told)));
-        catching.position = page.up_to.max(catching.position);
-        if catching.position >= page.last_event_id {
-            return Ok(());
-        }
-    }
-}
-
-/// Who reads a replay.
-struct Reader {
-    user_id: i64,
-    opted_in: bool,
-    cleared_up_to: i64,
-}
-
-impl Reader {
-    fn sees(&self, told: &Told) -> bool {
-        (self.opted_in || !told.event.is_opt_in())
-            && told.about.is_none_or(|about| !about.is_hidden(self.cleared_up_to))
-    }
-
-    fn frame(&self, topic: Topic, told: &Told) -> Option<Bytes> {
-        if !self.sees(told) {
-            return None;
-        }
-        let told = told.seen_past(self.cleared_up_to);
-        let client_id = told.client_id.as_ref().filter(|(user_id, _)| *user_id == self.user_id);
-        Some(encode(&Frame {
-            event: &told.event,
-            conversation_id: named(topic),
-            event_id: told.event_id,
-            unchanged: false,
-            client_id: client_id.map(|(_, client_id)| client_id.as_str()),
-        }))
-    }
-
-    fn mark(&self, topic: Topic, told: &Told) -> Option<Mark> {
-        let (Topic::Conversation(conversation_id), Event::ChatMessage { .. }, Some(about)) =
-            (topic, &told.event, told.about)
-        else {
-            return None;
-        };
-        let is_others = about.sender_id != self.user_id && self.sees(told);
-        is_others.then_some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
-    }
-}
-
-/// Writes frames straight to the socket, within a deadline; stops when the connection is to end.
-async fn send(ws: &mut WebSocket, outbox: &Outbox, frames: impl IntoIterator<Item = Bytes>) -> Ended<()> {
-    if let Some(close) = outbox.closing() {
-        return Err(close);
-    }
-    let write = async {
-        for frame in frames {
-            ws.feed(frame).await?;
-        }
-        ws.flush().await
-    };
-    match timeout(PAGE_DEADLINE, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Close::Normal),
-        Err(_) => Err(Close::SlowConsumer),
-    }
 }

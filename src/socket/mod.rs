@@ -5,5 +5,6 @@ mod admit;
 mod connection;
 mod dispatch;
 mod join;
+mod replay;
 pub mod upgrade;
 mod websocket;

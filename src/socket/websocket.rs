@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,8 +37,10 @@ pub struct WebSocket(WebSocketStream<TokioIo<Upgraded>>);
 pub enum Incoming {
     Text(Utf8Bytes),
     Binary,
-    /// A ping or pong: a sign of life.
+    /// A ping: a sign of life.
     Alive,
+    /// The answer to a ping. All that the peer sent before it had read up to that ping has been received.
+    Pong,
     /// The peer closes, or has gone.
     Closed,
     /// The peer broke the protocol; the connection is to be closed with this.
@@ -62,13 +64,19 @@ impl WebSocket {
         match self.0.next().await {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_))) => Incoming::Binary,
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+            Some(Ok(Message::Pong(_))) => Incoming::Pong,
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => Incoming::Alive,
             Some(Ok(Message::Close(_))) | None => Incoming::Closed,
             Some(Err(error)) => match broken(&error) {
                 Some(close) => Incoming::Broken(close),
                 None => Incoming::Closed,
             },
         }
+    }
+
+    /// What the peer has sent already, without waiting for it.
+    pub fn received(&mut self) -> Option<Incoming> {
+        self.receive().now_or_never()
     }
 
     /// Adds a text frame to what is to be written; writes when enough has gathered.

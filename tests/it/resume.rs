@@ -5,6 +5,7 @@ mod user_socket;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
+use crate::support::raw::{self, RawClient};
 use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 both_stores!(
@@ -15,6 +16,9 @@ both_stores!(
     retention_deletes_old_events_and_no_messages,
     whoever_has_missed_nothing_is_told_so,
     a_command_sent_before_the_resume_is_done_is_answered_once,
+    a_retry_counts_as_sent_before_the_resume_until_the_client_has_read_the_replay,
+    a_message_that_a_replay_hides_is_answered_when_it_is_repeated,
+    a_client_that_pings_is_answered_while_a_long_replay_is_written,
     what_somebody_has_cleared_stays_hidden_from_them,
     fifty_thousand_messages_while_away_arrive_in_order_after_a_restart,
 );
@@ -257,7 +261,11 @@ async fn a_command_sent_before_the_resume_is_done_is_answered_once(store: Store)
     let send = |client_id: &str, text: &str| json!({ "type": "chat_message", "message": text, "client_id": client_id });
     back.send(send("early", "Too early?")).await;
     back.send(send("n600", "600")).await;
-    back.send(json!({ "type": "ping", "client_id": "p" })).await;
+    back.send(send("n599", "Not 599")).await;
+    // More than are taken in before the replay is done.
+    for number in 0..200 {
+        back.send(json!({ "type": "ping", "client_id": format!("p{number}") })).await;
+    }
     let mut frames = back.collect_until("resumed").await;
     // Another message of one's own shows that all commands before it have been answered.
     back.send(send("mark", "Mark")).await;
@@ -267,11 +275,91 @@ async fn a_command_sent_before_the_resume_is_done_is_answered_once(store: Store)
     let with = |client_id: &str| frames.iter().filter(|frame| frame["client_id"] == client_id).collect::<Vec<_>>();
     assert_eq!(with("early").len(), 1);
     assert_eq!(with("early")[0]["event_id"], 601);
-    assert_eq!(with("p").len(), 1);
+    for number in 0..200 {
+        assert_eq!(with(&format!("p{number}")).len(), 1);
+    }
     let repeated = with("n600");
-    assert_eq!(repeated.len(), 2, "once in the replay and once as the answer to the retry");
-    assert!(repeated.iter().all(|frame| frame["event_id"] == 600));
+    assert_eq!((repeated.len(), &repeated[0]["event_id"]), (1, &json!(600)), "in the replay, and not once more");
+    let conflict = with("n599");
+    assert_eq!((conflict.len(), &conflict[1]["code"]), (2, &json!("conflict")), "the replay is no answer to that");
+    // A retry after the resume is one like any other.
+    back.send(send("n600", "600")).await;
+    let again = back.expect("chat_message").await;
+    assert_eq!((&again["event_id"], &again["client_id"]), (&json!(600), &json!("n600")));
     assert_eq!(server.database.number("SELECT COUNT(*) FROM messages").await, 602);
+}
+
+async fn a_retry_counts_as_sent_before_the_resume_until_the_client_has_read_the_replay(store: Store) {
+    let (server, conversation_id) = start(store).await;
+    send_numbers(&mut server.connect_as(1).chat(conversation_id).await, 1..=3).await;
+    let retry = |number: i64| {
+        let client_id = format!("n{number}");
+        json!({ "type": "chat_message", "message": number.to_string(), "client_id": client_id,
+                "conversation_id": conversation_id })
+    };
+    for path in [format!("/ws/chat/{conversation_id}/?since=1"), "/ws/user/1/".to_owned()] {
+        // The server cannot know how far the client has read but by its pong, which this one sends when told to.
+        let mut back = RawClient::connect(server.address(), 1, &path).await;
+        if path.starts_with("/ws/user") {
+            let resume = json!({ "type": "resume", "cursors": { conversation_id.to_string(): 1 } });
+            back.frame(raw::FIN | raw::TEXT, resume.to_string().as_bytes()).await;
+        }
+        let mut frames = vec![];
+        while frames.last().is_none_or(|frame: &Value| frame["type"] != "resumed") {
+            frames.push(back.expect_json().await);
+        }
+        assert_eq!(event_ids(&frames), [2, 3], "{path}");
+        // The first event lies before the cursor: it has not been shown.
+        back.frame(raw::FIN | raw::TEXT, retry(1).to_string().as_bytes()).await;
+        back.frame(raw::FIN | raw::TEXT, retry(2).to_string().as_bytes()).await;
+        back.frame(raw::FIN | raw::PONG, b"").await;
+        back.frame(raw::FIN | raw::TEXT, retry(3).to_string().as_bytes()).await;
+        for event_id in [1, 3] {
+            let answer = back.expect_json().await;
+            assert_eq!((&answer["event_id"], answer["client_id"].is_string()), (&json!(event_id), true), "{answer}");
+        }
+    }
+}
+
+async fn a_message_that_a_replay_hides_is_answered_when_it_is_repeated(store: Store) {
+    let (server, conversation_id) = start(store).await;
+    send_numbers(&mut server.connect_as(1).chat(conversation_id).await, 1..=2).await;
+    server.delete(&format!("/api/v1/conversations/{conversation_id}"), 1).await.expect(204);
+    let mut back = server.connect_as(1).since(0).chat(conversation_id).await;
+    back.send(json!({ "type": "chat_message", "message": "2", "client_id": "n2" })).await;
+    assert_eq!(event_ids(&back.collect_until("resumed").await), [0; 0]);
+    assert_eq!(back.expect("chat_message").await["client_id"], "n2");
+}
+
+async fn a_client_that_pings_is_answered_while_a_long_replay_is_written(store: Store) {
+    const MESSAGES: i64 = 2_000;
+    let (server, conversation_id) = start(store).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    // More than fits between the two.
+    let text = "x".repeat(8_000);
+    for _ in 0..MESSAGES / 50 {
+        for _ in 0..50 {
+            alice.send(json!({ "type": "chat_message", "message": text })).await;
+        }
+        for _ in 0..50 {
+            alice.expect("chat_message").await;
+        }
+        alice.forget();
+    }
+    let path = format!("/ws/chat/{conversation_id}/?since=0");
+    let mut back = RawClient::connect_with_buffer(server.address(), 2, &path, Some(65_536)).await;
+    back.frame(raw::FIN | raw::PING, b"there?").await;
+    let mut events = 0;
+    loop {
+        match back.read().await.expect("a frame") {
+            (raw::PONG, payload) => {
+                assert_eq!(payload, b"there?");
+                break;
+            }
+            (_, payload) => events += i64::from(payload.starts_with(br#"{"type":"chat_message""#)),
+        }
+    }
+    assert!(events < MESSAGES, "it was answered after the replay");
 }
 
 async fn what_somebody_has_cleared_stays_hidden_from_them(store: Store) {

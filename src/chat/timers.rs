@@ -154,9 +154,15 @@ impl Chat {
                 Topic::Conversation(id) => Some(self.committing[self.committer_of(id)].lock().await),
                 Topic::User(_) => None,
             };
-            let Some(position) = self.hub.room(topic).and_then(|room| room.last_event_id()) else { return Ok(()) };
+            let Some(room) = self.hub.room(topic) else { return Ok(()) };
+            let Some(position) = room.last_event_id() else { return Ok(()) };
             let page = self.store.read_log(topic, position, REPAIR_PAGE).await?;
-            if page.up_to <= position || page.is_gone {
+            if page.is_gone && page.last_event_id > position {
+                tracing::warn!(?topic, "the log no longer has what was missed; its sockets are to come back");
+                room.skip(position, page.last_event_id);
+                continue;
+            }
+            if page.up_to <= position {
                 return Ok(());
             }
             let mut events = page.events.iter().peekable();

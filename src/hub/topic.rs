@@ -208,6 +208,21 @@ impl Room {
         delivered
     }
 
+    /// Goes on from a later position, where what lies between is lost: all who listen are closed, so that they come
+    /// back and are told to reload.
+    pub fn skip(&self, from: i64, to: i64) {
+        let mut state = self.state.lock();
+        if state.last_event_id != Some(from) {
+            return;
+        }
+        state.last_event_id = Some(to);
+        state.delivered_at = Instant::now();
+        state.parked.retain(|id, _| *id > to);
+        for listener in &state.listeners {
+            listener.outbox.close(Close::TryAgainLater);
+        }
+    }
+
     /// Notes that somebody types or stops. Tells the others only what changes.
     pub fn set_typing(&self, hub: &Hub, user_id: i64, is_typing: bool, started: Bytes, ended: Bytes) {
         let mut state = self.state.lock();

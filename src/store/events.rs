@@ -138,7 +138,7 @@ impl Store {
             return Ok(LogPage { events: Vec::new(), up_to: after, last_event_id, is_gone: after > last_event_id });
         }
         let (kind, id) = topic.key();
-        let rows = fetch_all!(
+        let mut rows = fetch_all!(
             conn,
             Row,
             "SELECT event_id, kind, actor_id, subject_id, data, created_at FROM events
@@ -148,7 +148,9 @@ impl Store {
             after,
             limit
         )?;
-        let is_gone = rows.first().is_none_or(|first| first.event_id != after + 1);
+        // What retention has deleted by its age may lie between what it has not: the page ends there, the next is gone.
+        rows.truncate(rows.iter().zip(after + 1..).take_while(|(row, next)| row.event_id == *next).count());
+        let is_gone = rows.is_empty();
         let up_to = rows.last().map_or(after, |last| last.event_id);
         let events = match topic {
             Topic::Conversation(id) => self.render_conversation(conn, id, rows).await?,

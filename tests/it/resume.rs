@@ -19,6 +19,7 @@ both_stores!(
     a_retry_counts_as_sent_before_the_resume_until_the_client_has_read_the_replay,
     a_message_that_a_replay_hides_is_answered_when_it_is_repeated,
     a_client_that_pings_is_answered_while_a_long_replay_is_written,
+    listeners_come_back_where_retention_has_deleted_what_they_were_to_be_told,
     what_somebody_has_cleared_stays_hidden_from_them,
     fifty_thousand_messages_while_away_arrive_in_order_after_a_restart,
 );
@@ -360,6 +361,34 @@ async fn a_client_that_pings_is_answered_while_a_long_replay_is_written(store: S
         }
     }
     assert!(events < MESSAGES, "it was answered after the replay");
+}
+
+async fn listeners_come_back_where_retention_has_deleted_what_they_were_to_be_told(store: Store) {
+    let settings = [("TIDINGS_EVENTS_RETENTION", "1h")];
+    let server = TestServer::start_with(store, &settings).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let mut bob = server.connect_as(2).since(0).chat(conversation_id).await;
+    bob.collect_until("resumed").await;
+    let mut everything = server.connect_as(2).live_user().await;
+    alice.say("1").await;
+    bob.expect("chat_message").await;
+    // Events that this server was not told of, and that were deleted before it found out.
+    server.database.execute("UPDATE conversations SET last_event_id = last_event_id + 5").await;
+    alice.send(json!({ "type": "chat_message", "message": "7", "client_id": "seven" })).await;
+    for socket in [&mut alice, &mut bob, &mut everything] {
+        assert_eq!(socket.expect_close(1013).await, "try_again_later");
+    }
+    let mut bob = server.connect_as(2).since(1).chat(conversation_id).await;
+    let frames = bob.collect_until("resumed").await;
+    let resync = frames.iter().find(|frame| frame["type"] == "resync").unwrap_or_else(|| panic!("{frames:#?}"));
+    assert_eq!((&resync["last_event_id"], event_ids(&frames)), (&json!(7), vec![]));
+    // All goes on from there; the command that found no answer had been carried out.
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    alice.send(json!({ "type": "chat_message", "message": "7", "client_id": "seven" })).await;
+    assert_eq!(alice.expect("chat_message").await["event_id"], 7);
+    assert_eq!(alice.say("8").await["event_id"], 8);
+    assert_eq!(bob.expect("chat_message").await["event_id"], 8);
 }
 
 async fn what_somebody_has_cleared_stays_hidden_from_them(store: Store) {

@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::{ApiKeys, AuthSettings, Secret, Verifier};
+use crate::auth::{ApiKeys, AuthSettings, Verifier};
 use crate::chat::Chat;
 use crate::chat::attachments::Attachments;
 use crate::clock::Clock;
@@ -76,7 +76,6 @@ impl App {
                 () = ended.cancelled() => {}
             }
         });
-        let keys: Vec<Secret> = settings.api_key.iter().map(|key| key.expose().into()).collect();
         let app = Arc::new(Self {
             limits: RateLimits {
                 commands: RateLimit::per_second(settings.commands_per_second_max, 3),
@@ -84,7 +83,7 @@ impl App {
                 handshakes: RateLimit::per_second(settings.handshakes_per_second_max, 1),
                 handshakes_per_address: RateLimit::per_second(settings.handshakes_per_address_max, 1),
             },
-            api_keys: ApiKeys::new(&keys),
+            api_keys: ApiKeys::new(&settings.api_key),
             settings,
             clock,
             store,

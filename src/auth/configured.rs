@@ -19,7 +19,7 @@ impl AuthSettings {
                 .iter()
                 .map(|algorithm| parse_algorithm(algorithm.as_str()))
                 .collect::<Result<_>>()?,
-            secrets: secrets.into_iter().flatten().map(|secret| secret.expose().into()).collect(),
+            secrets: secrets.into_iter().flatten().cloned().collect(),
             public_key_pem: settings.jwt_public_key_file.as_ref().map(read).transpose()?,
             jwks_url: settings.jwks_url.clone(),
             issuer: settings.jwt_issuer.clone(),

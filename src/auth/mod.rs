@@ -19,8 +19,9 @@ pub use sources::{bearer, pick_token};
 pub use token::TOKEN_BYTES_MAX;
 pub use verifier::Verifier;
 
-use std::fmt;
 use std::time::Duration;
+
+use crate::config::Secret;
 
 /// Which tokens are accepted, as the configuration says.
 #[derive(Clone, Debug)]
@@ -41,35 +42,6 @@ pub struct AuthSettings {
     pub user_claim: String,
     /// How far clocks may differ.
     pub leeway: Duration,
-}
-
-/// A secret that shows itself to nobody who only prints it.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for the one who computes with it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// What a good token says.

@@ -10,6 +10,9 @@ use crate::protocol::Close;
 
 /// How many turns of the wheel make one heartbeat interval.
 pub const SLOTS: u32 = 25;
+/// How often within an interval it is looked whether a peer has been silent for too long: that close to two
+/// intervals it is closed.
+const LOOKS: u32 = 5;
 
 /// All connections, each in the slot in whose turn it is pinged.
 pub struct Heartbeat {
@@ -41,15 +44,18 @@ impl Heartbeat {
         self.tick.load(Ordering::Relaxed)
     }
 
-    /// Turns the wheel by one slot: pings its connections and closes those silent for two intervals.
+    /// Turns the wheel by one slot: pings its connections, and closes those of some slots that were silent for two
+    /// intervals.
     pub fn turn(&self) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let slot = self.slots[(tick % SLOTS) as usize].lock();
-        for outbox in slot.iter() {
-            if tick.wrapping_sub(outbox.heard()) > 2 * SLOTS {
-                outbox.close(Close::HeartbeatTimeout);
-            } else {
-                outbox.ping();
+        for look in 0..LOOKS {
+            let slot = self.slots[((tick + look * SLOTS / LOOKS) % SLOTS) as usize].lock();
+            for outbox in slot.iter() {
+                if tick.wrapping_sub(outbox.heard()) > 2 * SLOTS {
+                    outbox.close(Close::HeartbeatTimeout);
+                } else if look == 0 {
+                    outbox.ping();
+                }
             }
         }
     }
@@ -83,5 +89,21 @@ mod tests {
         }
         assert_eq!(silent.take().and_then(|batch| batch.close), Some(Close::HeartbeatTimeout));
         assert!(alive.closing().is_none());
+    }
+
+    #[test]
+    fn a_peer_is_closed_soon_after_two_silent_intervals_and_not_before_whenever_it_was_last_heard() {
+        for id in 0..u64::from(SLOTS) {
+            let heartbeat = Heartbeat::default();
+            let bounds = Bounds { frames_max: 8, bytes_max: 100 };
+            let outbox = Arc::new(Outbox::new(id, 1, Endpoint::Chat, false, bounds));
+            heartbeat.add(&outbox);
+            let turns = (1..).find(|_| {
+                heartbeat.turn();
+                outbox.closing().is_some()
+            });
+            let turns: u32 = turns.expect("a turn that closes it");
+            assert!((2 * SLOTS + 1..=2 * SLOTS + SLOTS / LOOKS).contains(&turns), "{id}: {turns}");
+        }
     }
 }

@@ -329,6 +329,7 @@ async fn unread_counts_equal_a_plain_count(store: TestStore) {
         // Each message's id, its sender, and whether it is there; for each user what is read or cleared.
         let mut messages: Vec<(i64, i64, bool)> = vec![];
         let mut seen_up_to = [0_i64; 4];
+        let mut cleared_up_to = [0_i64; 4];
         for step in &trace {
             let place = |place: usize| place % messages.len().max(1);
             match step {
@@ -336,17 +337,20 @@ async fn unread_counts_equal_a_plain_count(store: TestStore) {
                 Step::Delete(at) if !messages.is_empty() => {
                     let at = place(*at);
                     let (message_id, sender, _) = messages[at];
-                    store.change(id, sender, Change::Delete { message_id }).await.expect("deleted");
-                    messages[at].2 = false;
+                    let deleted = store.change(id, sender, Change::Delete { message_id }).await;
+                    assert_eq!(deleted.is_ok(), message_id > cleared_up_to[sender as usize], "{deleted:?}");
+                    messages[at].2 &= deleted.is_err();
                 }
                 Step::Read(user, at) if !messages.is_empty() => {
                     let message_id = messages[place(*at)].0;
-                    store.change(id, *user, Change::Read { message_id }).await.expect("read");
+                    let read = store.change(id, *user, Change::Read { message_id }).await;
+                    assert_eq!(read.is_ok(), message_id > cleared_up_to[*user as usize], "{read:?}");
                     seen_up_to[*user as usize] = seen_up_to[*user as usize].max(message_id);
                 }
                 Step::Clear(user) => {
                     store.clear_conversation(id, *user).await.expect("cleared");
-                    seen_up_to[*user as usize] = messages.last().map_or(0, |(id, ..)| *id);
+                    cleared_up_to[*user as usize] = messages.last().map_or(0, |(id, ..)| *id);
+                    seen_up_to[*user as usize] = cleared_up_to[*user as usize];
                 }
                 Step::Delete(_) | Step::Read(..) => {}
             }

@@ -97,8 +97,15 @@ impl Greeting<'_> {
             self.replay(&mut catching, None).await?;
         }
         self.go_live(&mut catching, None).await?;
+        // Without `resumed` it is the state that says that the replay is over.
+        let mut replayed = None;
+        if since.is_none() {
+            replayed = self.end_replay(catching.shown()).await?;
+        }
         self.tell_state(&catching, since.is_some()).await?;
-        let replayed = self.end_replay(catching.shown()).await?;
+        if since.is_some() {
+            replayed = self.end_replay(catching.shown()).await?;
+        }
         if since.is_some() {
             let last_event_id = catching.position;
             let position = match catching.topic {

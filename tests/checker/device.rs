@@ -126,9 +126,17 @@ impl Device {
         }
         let session = {
             let mut book = self.book.lock();
-            let (heads, frames, sent) = (book.heads.clone(), Vec::new(), HashMap::new());
-            let (device, endpoint) = (self.index, endpoint.clone());
-            book.sessions.push(Session { device, endpoint, heads, frames, sent, has_survived: false });
+            let heads = book.heads.clone();
+            book.sessions.push(Session {
+                device: self.index,
+                endpoint: endpoint.clone(),
+                heads,
+                frames: Vec::new(),
+                sent: HashMap::new(),
+                sent_late: HashMap::new(),
+                is_live: false,
+                has_survived: false,
+            });
             book.sessions.len() - 1
         };
         let stream = TcpSocket::new_v4().ok()?;
@@ -263,7 +271,9 @@ impl Device {
                 frame["conversation_id"] = json!(command.conversation_id);
             }
             let client_id = command.client_id.clone();
-            *book.sessions[session].sent.entry(client_id).or_default() += 1;
+            let session = &mut book.sessions[session];
+            *session.sent_late.entry(client_id.clone()).or_default() += usize::from(session.is_live);
+            *session.sent.entry(client_id).or_default() += 1;
             frame
         };
         let sending = socket.send(Message::text(frame.to_string()));

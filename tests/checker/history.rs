@@ -102,6 +102,9 @@ pub struct Session {
     pub frames: Vec<Value>,
     /// How often each command was sent on this socket, by `client_id`.
     pub sent: HashMap<String, usize>,
+    /// How often of these after the replay had been seen.
+    pub sent_late: HashMap<String, usize>,
+    pub is_live: bool,
     /// Whether it was open and caught up when the run ended.
     pub has_survived: bool,
 }
@@ -155,7 +158,10 @@ impl Book {
         {
             self.commands[*command].outcomes.push(outcome);
         }
-        self.sessions[session].frames.push(frame);
+        let session = &mut self.sessions[session];
+        let resumes_nothing = matches!(session.endpoint, Endpoint::Chat { since: None, .. });
+        session.is_live |= frame["type"] == "resumed" || resumes_nothing && frame["type"] == "user_status";
+        session.frames.push(frame);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Judges a run: what the store holds against what was answered, every socket's events against the log, and what
 //! each client can make of them against what a newcomer is shown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -194,6 +194,8 @@ struct Watch<'a> {
     shown: HashMap<i64, i64>,
     notified: i64,
     answered: HashMap<&'a str, usize>,
+    /// What the replay has answered.
+    replayed: HashSet<&'a str>,
     is_live: bool,
 }
 
@@ -208,7 +210,7 @@ impl<'a> Watch<'a> {
             Endpoint::User { notifications, .. } => *notifications,
             Endpoint::Chat { .. } => 0,
         };
-        Self { index, session, shown, notified, answered: HashMap::new(), is_live: false }
+        Self { index, session, shown, notified, answered: HashMap::new(), replayed: HashSet::new(), is_live: false }
     }
 
     fn judge(mut self, judge: &mut Judge<'_>, live: &mut HashMap<(i64, i64), Value>) {
@@ -229,7 +231,11 @@ impl<'a> Watch<'a> {
         }
         for (client_id, sent) in &self.session.sent {
             let answered = self.answered.get(client_id.as_str()).copied().unwrap_or_default();
-            if answered > *sent || self.session.has_survived && answered < *sent {
+            // What was sent before the replay was seen is answered by it, where it shows that.
+            let is_replayed = self.replayed.contains(client_id.as_str());
+            let late = self.session.sent_late.get(client_id).copied().unwrap_or_default();
+            let least = if is_replayed { late } else { *sent };
+            if answered > *sent || self.session.has_survived && answered < least {
                 let Session { device, .. } = self.session;
                 judge
                     .blame(format!("device {device}: {client_id} was sent {sent} times and answered {answered} times"));
@@ -276,6 +282,9 @@ impl<'a> Watch<'a> {
                 return Some(format!("an answer to {client_id}, which was not sent here"));
             }
             *self.answered.entry(client_id).or_default() += 1;
+        }
+        if let (Some(client_id), false) = (client_id, self.is_live) {
+            self.replayed.insert(client_id);
         }
         let event_id = frame["event_id"].as_i64()?;
         let Some(conversation_id) = frame["conversation_id"].as_i64() else {

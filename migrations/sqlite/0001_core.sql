@@ -209,7 +209,7 @@ CREATE TABLE broadcasts (
 );
 
 -- Words of messages as the product's own tokenizer writes them, by message id.
--- The tokenizer `ascii` splits them at their spaces and nowhere else.
-CREATE VIRTUAL TABLE message_search USING fts5 (
-    words, content = '', contentless_delete = 1, detail = none, tokenize = "ascii"
-);
+-- The tokenizer `ascii` splits them at their spaces and nowhere else. What is deleted is named with its words and taken
+-- out at once: a table that remembers deletions by their ids would keep the words until its parts are merged.
+CREATE VIRTUAL TABLE message_search USING fts5 (words, content = '', detail = none, tokenize = "ascii");
+INSERT INTO message_search (message_search, rank) VALUES ('secure-delete', 1);

@@ -25,7 +25,8 @@ impl Store {
         self.bury_rest(user_id).await?;
         while self.delete_some(user_id).await? {}
         self.rename_in_notifications(user_id).await?;
-        self.rename_in_answers(user_id).await
+        self.rename_in_answers(user_id).await?;
+        self.forget_written_pages().await
     }
 
     async fn erase_names(&self, user_id: i64) -> Found<()> {

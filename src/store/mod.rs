@@ -164,6 +164,15 @@ impl Store {
         Ok(())
     }
 
+    /// Empties SQLite's write-ahead log, which may still hold pages as they were before an erasure.
+    async fn forget_written_pages(&self) -> Found<()> {
+        if let Db::Sqlite { writer, .. } = &self.db {
+            // Where somebody reads all the time, the log is overwritten in its turn.
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await?;
+        }
+        Ok(())
+    }
+
     /// Waits for the connections to close, so that everything is on disk.
     pub async fn close(&self) {
         match &self.db {
@@ -247,6 +256,8 @@ async fn open_sqlite(url: &str) -> anyhow::Result<Db> {
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5))
         .pragma("journal_size_limit", "67108864")
+        // What is deleted is overwritten, also what merging the search index leaves behind.
+        .pragma("secure_delete", "ON")
         .pragma("cache_size", "-16384")
         .statement_cache_capacity(256)
         .disable_statement_logging();

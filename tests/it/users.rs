@@ -152,3 +152,47 @@ async fn presence_and_stats_are_the_platform_s(store: Store) {
         server.get(path, 1).await.refused(403, "forbidden");
     }
 }
+
+/// Everything that SQLite's files hold, once all is in its place.
+async fn bytes_on_disk(server: &TestServer) -> Vec<u8> {
+    server.database.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let path = server.database_url().strip_prefix("sqlite://").expect("a file");
+    let read = |suffix: &str| std::fs::read(format!("{path}{suffix}")).unwrap_or_default();
+    [read(""), read("-wal")].concat()
+}
+
+/// PostgreSQL keeps what was deleted until its own vacuum.
+#[tokio::test]
+async fn what_is_deleted_or_erased_is_not_in_sqlite_s_files_any_more() {
+    let server = TestServer::start(Store::Sqlite).await;
+    server.put_user(2, "Bob", "Roe").await;
+    let id = server.conversation(&[1, 2]).await;
+    let messages = format!("/api/v1/conversations/{id}/messages");
+    // One that its row has room for, and one that has not.
+    let texts = |word: &str| [format!("{word}short and sweet"), format!("{word}long {}", "and so on ".repeat(700))];
+    for text in texts("qzdeleted").iter().chain(&texts("qzerased")) {
+        let sent = server.post(&messages, 2, json!({ "message": text })).await.expect(201);
+        if text.starts_with("qzdeleted") {
+            let path = format!("/api/v1/messages/{}", sent["id"]);
+            server.patch(&path, 2, json!({ "message": "qzdeletedlater" })).await.expect(200);
+        }
+    }
+    // Others around them, so that the index has to be merged.
+    for number in 0..200 {
+        server.post(&messages, Caller::Platform, json!({ "sender_id": 1, "message": format!("qzkept{number}") })).await;
+    }
+    let holds = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+    let before = bytes_on_disk(&server).await;
+    assert!(["qzdeleted", "qzdeletedlater", "qzerased", "qzkept"].iter().all(|word| holds(&before, word)));
+    for message in [1, 2] {
+        server.delete(&format!("/api/v1/messages/{message}"), 2).await.expect(204);
+    }
+    assert!(!holds(&bytes_on_disk(&server).await, "qzdeleted"));
+    server.delete("/api/v1/users/2", Caller::Platform).await.expect(204);
+    // The server has emptied its log itself.
+    let path = server.database_url().strip_prefix("sqlite://").expect("a file");
+    assert!(!holds(&std::fs::read(format!("{path}-wal")).unwrap_or_default(), "qzerased"));
+    let after = bytes_on_disk(&server).await;
+    assert!(!holds(&after, "qzerased") && holds(&after, "qzkept"));
+    assert_eq!(server.get("/api/v1/search?q=qzkept19", 1).await.expect(200)["data"].as_array().map(Vec::len), Some(11));
+}

@@ -66,8 +66,8 @@ impl Context<'_> {
             id,
             self.now
         )?;
-        execute!(conn, "UPDATE messages SET content = $1, edited_at = $2 WHERE id = $3", text, self.now, id)?;
         remove_words(conn, &[id]).await?;
+        execute!(conn, "UPDATE messages SET content = $1, edited_at = $2 WHERE id = $3", text, self.now, id)?;
         insert_words(conn, &[(id, &words(text))]).await?;
         self.quote_as(id, text);
         stored.message.content = text.to_owned();
@@ -187,6 +187,7 @@ fn logged(reaction: &Reaction) -> Option<String> {
 
 /// Turns messages into tombstones: nothing of what they held is left.
 pub(in crate::store) async fn bury(conn: &mut Conn<'_>, ids: &[i64], now: i64) -> Result<(), sqlx::Error> {
+    remove_words(conn, ids).await?;
     for id in ids {
         execute!(
             conn,
@@ -205,5 +206,5 @@ pub(in crate::store) async fn bury(conn: &mut Conn<'_>, ids: &[i64], now: i64) -
         )?;
         execute!(conn, "DELETE FROM attachments WHERE message_id = $1", *id)?;
     }
-    remove_words(conn, ids).await
+    Ok(())
 }

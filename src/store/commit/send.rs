@@ -134,8 +134,7 @@ impl Context<'_> {
             .flat_map(|row| row.attachment_ids.iter().enumerate().map(|(index, id)| (*id, row.id, index as i64)))
             .collect();
         link_attachments(conn, &links).await?;
-        let texts: Vec<(i64, &str)> =
-            sends.iter().filter(|row| !row.words.is_empty()).map(|row| (row.id, row.words.as_str())).collect();
+        let texts: Vec<(i64, &str)> = sends.iter().map(|row| (row.id, row.words.as_str())).collect();
         crate::store::search::insert_words(conn, &texts).await
     }
 }

@@ -6,7 +6,7 @@ mod snippet;
 mod words;
 
 use super::messages::{Page, StoredMessage};
-use super::sql::{Conn, execute, fetch_all, insert_rows, safe};
+use super::sql::{Conn, execute, fetch_all, fetch_optional, insert_rows, safe};
 use super::{Found, Store};
 use query::Query;
 pub use snippet::Piece;
@@ -110,8 +110,9 @@ pub(super) fn words(text: &str) -> String {
     words
 }
 
-/// Makes messages findable by their words.
+/// Makes messages findable by their words, where they have any.
 pub(super) async fn insert_words(conn: &mut Conn<'_>, texts: &[(i64, &str)]) -> Result<(), sqlx::Error> {
+    let texts: Vec<(i64, &str)> = texts.iter().copied().filter(|(_, words)| !words.is_empty()).collect();
     match conn {
         Conn::Sqlite(_) => {
             insert_rows!(conn, "INSERT INTO message_search (rowid, words)", "", texts, 2, |query, row| {
@@ -129,12 +130,24 @@ pub(super) async fn insert_words(conn: &mut Conn<'_>, texts: &[(i64, &str)]) -> 
     }
 }
 
-/// Makes messages findable no longer.
+/// Makes messages findable no longer. To be called while they still have their texts.
 pub(super) async fn remove_words(conn: &mut Conn<'_>, ids: &[i64]) -> Result<(), sqlx::Error> {
-    let sql =
-        conn.pick("DELETE FROM message_search WHERE rowid = $1", "DELETE FROM message_search WHERE message_id = $1");
     for id in ids {
-        execute!(conn, sql, *id)?;
+        match conn {
+            Conn::Sqlite(_) => {
+                // The index has no texts of its own: it must be told which words to take out.
+                let sql = "SELECT content FROM messages WHERE id = $1";
+                let content: Option<(String,)> = fetch_optional!(conn, (String,), sql, *id)?;
+                let words = content.map(|(content,)| words(&content)).unwrap_or_default();
+                if !words.is_empty() {
+                    let sql = "INSERT INTO message_search (message_search, rowid, words) VALUES ('delete', $1, $2)";
+                    execute!(conn, sql, *id, words)?;
+                }
+            }
+            Conn::Postgres(_) => {
+                execute!(conn, "DELETE FROM message_search WHERE message_id = $1", *id)?;
+            }
+        }
     }
     Ok(())
 }

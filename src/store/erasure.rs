@@ -13,6 +13,8 @@ const ERASED: (&str, &str) = ("Deleted", "user");
 const PAGE: i64 = 256;
 /// How many notifications one read looks over.
 const LOOK_OVER: i64 = 10_000;
+/// How long a time's answers one read looks over.
+const ANSWERS_MS: i64 = 60 * 60 * 1000;
 
 impl Store {
     /// Erases a user. They stay participants; an unknown id is refused from then on as well.
@@ -134,14 +136,34 @@ impl Store {
 
     /// Takes the person and their messages out of answers that are kept for repeated requests of others.
     async fn rename_in_answers(&self, user_id: i64) -> Found<()> {
+        let mut after = -1;
+        loop {
+            let mut reader = self.reader().await?;
+            let sql = "SELECT MIN(created_at) FROM idempotency_keys WHERE created_at > $1";
+            let (next,): (Option<i64>,) = fetch_one!(&mut reader.conn(), (Option<i64>,), sql, after)?;
+            drop(reader);
+            let Some(from) = next else { return Ok(()) };
+            self.rename_in_answers_of(user_id, from, from + ANSWERS_MS).await?;
+            after = from + ANSWERS_MS - 1;
+        }
+    }
+
+    /// The same for the answers of a stretch of time.
+    async fn rename_in_answers_of(&self, user_id: i64, from: i64, until: i64) -> Found<()> {
         let mut reader = self.reader().await?;
-        let sql = "SELECT caller_id, key, body FROM idempotency_keys WHERE body LIKE $1";
-        let person = format!("%\"id\":{user_id},\"first_name\":%");
-        let found = fetch_all!(&mut reader.conn(), (i64, String, String), sql, person)?;
+        let sql = "SELECT caller_id, key, body FROM idempotency_keys
+                   WHERE created_at >= $1 AND created_at < $2 AND body LIKE $3";
+        // Whatever follows: an answer that was rewritten before has its fields in another order.
+        let person = format!("%\"id\":{user_id}%");
+        let found = fetch_all!(&mut reader.conn(), (i64, String, String), sql, from, until, person)?;
         drop(reader);
         for (caller_id, key, body) in found {
-            let Ok(mut answer) = serde_json::from_str::<Value>(&body) else { continue };
+            let Ok(kept) = serde_json::from_str::<Value>(&body) else { continue };
+            let mut answer = kept.clone();
             erase_within(&mut answer, user_id);
+            if answer == kept {
+                continue;
+            }
             let mut tx = self.begin().await?;
             let sql = "UPDATE idempotency_keys SET body = $1 WHERE caller_id = $2 AND key = $3";
             execute!(&mut tx.conn(), sql, answer.to_string(), caller_id, &key)?;

@@ -17,6 +17,7 @@ both! {
     many_users_are_written_at_once_and_counted,
     revoking_refuses_what_was_issued_up_to_that_second_for_unknown_users_too,
     an_erasure_leaves_no_text_in_any_table,
+    two_people_are_erased_from_one_kept_answer,
     an_erased_user_stays_a_participant_and_can_do_nothing,
     an_erasure_may_be_repeated_and_the_platform_lifts_it,
 }
@@ -216,6 +217,31 @@ async fn an_erasure_leaves_no_text_in_any_table(store: TestStore) {
         (answer.content.as_str(), answer.reply_to.as_ref().expect("a reply").content.as_str()),
         ("an answer", "")
     );
+}
+
+async fn two_people_are_erased_from_one_kept_answer(store: TestStore) {
+    for (id, name) in [(1, "Ada"), (2, "Zaphod"), (3, "Trillian")] {
+        store.put_user(&user(id, name)).await.expect("written");
+    }
+    let asked = NewConversation {
+        by: Actor::User(1),
+        id: None,
+        owner_id: None,
+        participant_ids: vec![2, 3],
+        title: None,
+        participants_max: None,
+    };
+    // Kept long after others, so that they are not looked over in one go.
+    for key in ["early", "late"] {
+        let key = IdempotencyKey { caller_id: 1, key: key.to_owned(), fingerprint: 1 };
+        store.create_conversation(&asked, Some(&key)).await.expect("an answer").expect("opened");
+        store.clock.advance_ms(5 * 60 * 60 * 1000);
+    }
+    for (id, name) in [(2, "zaphod"), (3, "trillian")] {
+        assert!(find_everywhere(&store, name).await.len() > 2);
+        store.erase_user(id).await.expect("erased");
+        assert_eq!(find_everywhere(&store, name).await, Vec::<String>::new());
+    }
 }
 
 async fn an_erased_user_stays_a_participant_and_can_do_nothing(store: TestStore) {

@@ -55,11 +55,16 @@ pub struct RateLimits {
 impl App {
     /// Opens the store and starts the background tasks.
     pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Self>> {
-        let verifier = Verifier::new(AuthSettings::configured(&settings)?, clock.clone())?;
         let store = open_store(&settings, &clock).await?;
         if settings.migrate {
             store.migrate().await.context("the database could not be migrated")?;
         }
+        Self::start_with(settings, store, clock).await
+    }
+
+    /// Starts the background tasks on a store that has its tables.
+    pub async fn start_with(settings: Settings, store: Store, clock: Clock) -> anyhow::Result<Arc<Self>> {
+        let verifier = Verifier::new(AuthSettings::configured(&settings)?, clock.clone())?;
         store
             .load_link_key()
             .await
@@ -72,6 +77,7 @@ impl App {
         let (collector, ended) = (attachments.clone(), shutdown.clone());
         tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = collector.collect_often() => {}
                 () = ended.cancelled() => {}
             }
@@ -120,7 +126,8 @@ impl App {
     /// or when those that are left have had time enough.
     pub async fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
-        let connections = self.hub.people.connections();
+        let mut connections = self.hub.people.connections();
+        connections.sort_unstable_by_key(|outbox| outbox.id);
         let steps = (self.settings.drain_time.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;
         let batch = connections.len().div_ceil(steps).max(1);
         for connections in connections.chunks(batch) {
@@ -161,6 +168,7 @@ async fn forget_idle(app: Arc<App>) {
     let mut sweeps = tokio::time::interval(Duration::from_secs(60));
     loop {
         tokio::select! {
+            biased;
             _ = sweeps.tick() => {}
             () = app.shutdown.cancelled() => return,
         }

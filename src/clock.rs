@@ -6,8 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Wall-clock time in milliseconds since the Unix epoch. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Clock {
-    manual: Option<Arc<AtomicI64>>,
+pub struct Clock(Hands);
+
+#[derive(Clone, Debug, Default)]
+enum Hands {
+    #[default]
+    System,
+    Manual(Arc<AtomicI64>),
+    /// With the runtime's own time, from what it was when that was.
+    #[cfg(test)]
+    Runtime(i64, tokio::time::Instant),
 }
 
 impl Clock {
@@ -18,15 +26,23 @@ impl Clock {
 
     /// A clock that stands still until it is moved with [`Clock::advance_ms`].
     pub fn manual(now_ms: i64) -> Self {
-        Self { manual: Some(Arc::new(AtomicI64::new(now_ms))) }
+        Self(Hands::Manual(Arc::new(AtomicI64::new(now_ms))))
+    }
+
+    /// A clock that goes with the runtime's time, which a simulation moves.
+    #[cfg(test)]
+    pub(crate) fn of_runtime(now_ms: i64) -> Self {
+        Self(Hands::Runtime(now_ms, tokio::time::Instant::now()))
     }
 
     /// Milliseconds since the Unix epoch.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clock")]
     pub fn now_ms(&self) -> i64 {
-        match &self.manual {
-            Some(hands) => hands.load(Ordering::Relaxed),
-            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64),
+        match &self.0 {
+            Hands::System => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64),
+            Hands::Manual(now_ms) => now_ms.load(Ordering::Relaxed),
+            #[cfg(test)]
+            Hands::Runtime(begin_ms, begin) => begin_ms + begin.elapsed().as_millis() as i64,
         }
     }
 
@@ -37,8 +53,8 @@ impl Clock {
 
     /// Moves a manual clock; the system's clock moves by itself.
     pub fn advance_ms(&self, by: i64) {
-        if let Some(hands) = &self.manual {
-            hands.fetch_add(by, Ordering::Relaxed);
+        if let Hands::Manual(now_ms) = &self.0 {
+            now_ms.fetch_add(by, Ordering::Relaxed);
         }
     }
 }

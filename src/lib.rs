@@ -16,6 +16,8 @@ pub mod hub;
 pub mod ids;
 pub mod protocol;
 pub mod rate_limit;
+#[cfg(test)]
+mod simulation;
 pub mod socket;
 pub mod store;
 pub mod telemetry;

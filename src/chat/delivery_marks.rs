@@ -1,7 +1,7 @@
 //! Delivered marks: how far each participant has been handed messages. Gathered in memory, written in
 //! batches; a maximum, so any order and any repeat is harmless.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::protocol::{Event, Frame, Time, Topic};
 const GATHERING: Duration = Duration::from_millis(100);
 
 /// Who has been handed what: for a conversation and a reader, the last message of each sender.
-pub type Handed = HashMap<(i64, i64), HashMap<i64, i64>>;
+pub type Handed = HashMap<(i64, i64), BTreeMap<i64, i64>>;
 
 /// The marks that are yet to be written; one for each sender, reader and conversation with a socket here.
 #[derive(Default)]
@@ -66,6 +66,7 @@ impl Chat {
     pub(super) async fn write_marks(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
             tokio::select! {
+                biased;
                 () = self.marks.wake.notified() => {}
                 () = shutdown.cancelled() => {
                     self.write_marks_once().await;
@@ -74,6 +75,7 @@ impl Chat {
             }
             self.write_marks_once().await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(GATHERING) => {}
                 () = shutdown.cancelled() => {}
             }

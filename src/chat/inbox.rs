@@ -154,6 +154,7 @@ impl Inbox {
                 Round::Idle => {
                     retry = RETRY_MIN;
                     tokio::select! {
+                        biased;
                         () = self.wake.notified() => {}
                         () = shutdown.cancelled() => {}
                     }
@@ -161,6 +162,7 @@ impl Inbox {
                 Round::Done => {
                     retry = RETRY_MIN;
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep_until(begun + GATHERING) => {}
                         () = self.hurry.notified() => {}
                         () = shutdown.cancelled() => {}
@@ -169,6 +171,7 @@ impl Inbox {
                 Round::Unfinished => retry = RETRY_MIN,
                 Round::Failed => {
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(retry) => {}
                         () = shutdown.cancelled() => {}
                     }

@@ -27,6 +27,8 @@ use crate::hub::{Hub, Outbox};
 use crate::protocol::client::Bounds;
 use crate::store::Store;
 use crate::store::commit::{Command, Outcome};
+#[cfg(test)]
+pub(crate) use announce::{delivery, encode_told};
 use committer::Job;
 use delivery_marks::DeliveryMarks;
 use inbox::Inbox;

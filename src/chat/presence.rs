@@ -87,6 +87,7 @@ impl Chat {
     pub(super) async fn tell_presence(self: Arc<Self>, shutdown: CancellationToken) {
         loop {
             let users = tokio::select! {
+                biased;
                 users = self.news.next() => users,
                 () = shutdown.cancelled() => return,
             };

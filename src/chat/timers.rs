@@ -54,6 +54,7 @@ fn until(
     let shutdown = shutdown.clone();
     async move {
         tokio::select! {
+            biased;
             () = task => {}
             () = shutdown.cancelled() => {}
         }

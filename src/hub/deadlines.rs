@@ -78,6 +78,7 @@ impl Deadlines {
             };
             match first {
                 Some(at) => tokio::select! {
+                    biased;
                     () = sleep_until(at) => {}
                     () = self.wake.notified() => {}
                 },

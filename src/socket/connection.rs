@@ -155,14 +155,17 @@ impl Connection {
         }
         let outbox = self.guard.outbox.clone();
         loop {
+            // The peer is heard first, or one that is told much would never be; reading ends by itself where the
+            // runtime's budget for one turn does, so that one that says much is told its answers.
             tokio::select! {
-                batch = outbox.next() => {
-                    if let Some(end) = self.write(app, batch).await {
+                biased;
+                incoming = self.ws.receive() => {
+                    if let Some(end) = self.take(app, incoming).await {
                         return end;
                     }
                 }
-                incoming = self.ws.receive() => {
-                    if let Some(end) = self.take(app, incoming).await {
+                batch = outbox.next() => {
+                    if let Some(end) = self.write(app, batch).await {
                         return end;
                     }
                 }
@@ -212,6 +215,7 @@ impl Connection {
             if batch.ping { self.ws.ping().await } else { Ok(()) }
         };
         let written = tokio::select! {
+            biased;
             written = write => written,
             close = outbox.must_break_off() => return Some(End::Close(close)),
         };

@@ -203,6 +203,7 @@ impl Greeting<'_> {
     async fn first_frame(&mut self) -> Option<Resume> {
         let outbox = self.outbox.clone();
         let incoming = tokio::select! {
+            biased;
             incoming = timeout(RESUME_WAIT, self.first_data()) => incoming,
             // What follows writes, and finds out why the connection is to end.
             _ = outbox.closed() => return None,

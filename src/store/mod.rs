@@ -15,6 +15,8 @@ pub mod participants;
 mod plans;
 pub mod presence;
 pub mod search;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub(crate) mod sql;
 mod stats;
 mod sweep;
@@ -71,6 +73,8 @@ pub struct Store {
     db: Db,
     clock: Clock,
     links: Arc<Links>,
+    #[cfg(test)]
+    seams: Option<Arc<simulated::Seams>>,
 }
 
 /// When a session last said that it can't write.
@@ -80,8 +84,16 @@ const DOUBT: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 enum Db {
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
-    Postgres { pool: PgPool, doubt: Doubt },
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres {
+        pool: PgPool,
+        doubt: Doubt,
+    },
+    #[cfg(test)]
+    Simulated(simulated::Database),
 }
 
 /// A connection for reading.
@@ -90,6 +102,8 @@ pub struct Reader(Held);
 enum Held {
     Sqlite(PoolConnection<Sqlite>),
     Postgres(PoolConnection<Postgres>),
+    #[cfg(test)]
+    Simulated(simulated::Turn),
 }
 
 impl Reader {
@@ -97,6 +111,8 @@ impl Reader {
         match &mut self.0 {
             Held::Sqlite(conn) => Conn::Sqlite(conn),
             Held::Postgres(conn) => Conn::Postgres(conn),
+            #[cfg(test)]
+            Held::Simulated(turn) => Conn::Sqlite(turn),
         }
     }
 }
@@ -107,6 +123,8 @@ pub struct Tx(Open);
 enum Open {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
+    #[cfg(test)]
+    Simulated(simulated::Transaction),
 }
 
 impl Tx {
@@ -114,6 +132,8 @@ impl Tx {
         match &mut self.0 {
             Open::Sqlite(tx) => Conn::Sqlite(tx),
             Open::Postgres(tx) => Conn::Postgres(tx),
+            #[cfg(test)]
+            Open::Simulated(tx) => Conn::Sqlite(tx.conn()),
         }
     }
 
@@ -130,6 +150,8 @@ impl Tx {
         match self.0 {
             Open::Sqlite(tx) => tx.commit().await?,
             Open::Postgres(tx) => tx.commit().await?,
+            #[cfg(test)]
+            Open::Simulated(tx) => tx.commit()?,
         }
         Ok(())
     }
@@ -145,7 +167,13 @@ impl Store {
     /// Connects. An embedded database's folder and file are made when they are missing.
     pub async fn open(url: &str, clock: Clock, links: Arc<Links>) -> anyhow::Result<Self> {
         let db = if url.starts_with("sqlite:") { open_sqlite(url).await? } else { open_postgres(url).await? };
-        Ok(Self { db, clock, links })
+        Ok(Self {
+            db,
+            clock,
+            links,
+            #[cfg(test)]
+            seams: None,
+        })
     }
 
     /// Brings the tables up to this version.
@@ -153,6 +181,8 @@ impl Store {
         match &self.db {
             Db::Sqlite { writer, .. } => sqlx::migrate!("migrations/sqlite").run(writer).await?,
             Db::Postgres { pool, .. } => sqlx::migrate!("migrations/postgres").run(pool).await?,
+            #[cfg(test)]
+            Db::Simulated(_) => {}
         }
         Ok(())
     }
@@ -181,6 +211,8 @@ impl Store {
                 writer.close().await;
             }
             Db::Postgres { pool, .. } => pool.close().await,
+            #[cfg(test)]
+            Db::Simulated(_) => {}
         }
     }
 
@@ -194,20 +226,30 @@ impl Store {
         match &self.db {
             Db::Sqlite { .. } => 1,
             Db::Postgres { .. } => 4,
+            #[cfg(test)]
+            Db::Simulated(_) => 1,
         }
     }
 
     async fn reader(&self) -> Found<Reader> {
+        #[cfg(test)]
+        self.pass_seam().await;
         Ok(Reader(match &self.db {
             Db::Sqlite { readers, .. } => Held::Sqlite(readers.acquire().await?),
             Db::Postgres { pool, .. } => Held::Postgres(pool.acquire().await?),
+            #[cfg(test)]
+            Db::Simulated(database) => Held::Simulated(database.turn().await),
         }))
     }
 
     async fn begin(&self) -> Found<Tx> {
+        #[cfg(test)]
+        self.pass_seam().await;
         Ok(Tx(match &self.db {
             Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Db::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
+            #[cfg(test)]
+            Db::Simulated(database) => Open::Simulated(database.begin().await?),
         }))
     }
 

@@ -1,7 +1,7 @@
 //! What presence and receipts need: who shares conversations with whom, when people were last seen, how
 //! far they have read and been handed messages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::sql::{Conn, execute, fetch_all, fetch_one, list, padded, rows, safe};
 use super::{Found, Store};
@@ -82,7 +82,7 @@ impl Store {
 
     /// Moves the delivered cursors forward. What that means for each sender, in conversations small enough
     /// for receipts, is the answer.
-    pub async fn mark_delivered(&self, handed: &HashMap<(i64, i64), HashMap<i64, i64>>) -> Found<Vec<FreshMark>> {
+    pub async fn mark_delivered(&self, handed: &HashMap<(i64, i64), BTreeMap<i64, i64>>) -> Found<Vec<FreshMark>> {
         let mut fresh = Vec::new();
         let mut pairs: Vec<(i64, i64)> = handed.keys().copied().collect();
         pairs.sort_unstable();

@@ -28,13 +28,13 @@ macro_rules! query_rows {
                 #[allow(unused_mut)]
                 let mut $query = sqlx::query_as::<sqlx::Sqlite, $row>($crate::store::sql::seen($sql));
                 $binds
-                $query.$method(&mut **conn).await
+                $crate::store::sql::settle($query.$method(&mut **conn)).await
             }
             $crate::store::sql::Conn::Postgres(conn) => {
                 #[allow(unused_mut)]
                 let mut $query = sqlx::query_as::<sqlx::Postgres, $row>($crate::store::sql::seen($sql));
                 $binds
-                $query.$method(&mut **conn).await
+                $crate::store::sql::settle($query.$method(&mut **conn)).await
             }
         }
     };
@@ -66,13 +66,13 @@ macro_rules! execute {
                 #[allow(unused_mut)]
                 let mut $query = sqlx::query::<sqlx::Sqlite>($crate::store::sql::seen($sql));
                 $binds
-                $query.execute(&mut **conn).await.map(|done| done.rows_affected())
+                $crate::store::sql::settle($query.execute(&mut **conn)).await.map(|done| done.rows_affected())
             }
             $crate::store::sql::Conn::Postgres(conn) => {
                 #[allow(unused_mut)]
                 let mut $query = sqlx::query::<sqlx::Postgres>($crate::store::sql::seen($sql));
                 $binds
-                $query.execute(&mut **conn).await.map(|done| done.rows_affected())
+                $crate::store::sql::settle($query.execute(&mut **conn)).await.map(|done| done.rows_affected())
             }
         }
     };
@@ -148,6 +148,14 @@ pub(crate) fn padded<T: Clone>(items: &[T]) -> Vec<T> {
 pub(crate) fn safe(sql: String) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(sql)
 }
+
+/// A statement under way: nothing is added to it but in the simulation, which waits for it on the spot.
+#[cfg(not(test))]
+pub(crate) fn settle<F: Future>(statement: F) -> F {
+    statement
+}
+#[cfg(test)]
+pub(crate) use super::simulated::settle;
 
 /// Every statement passes here on its way to the database; the tests of their plans look on.
 pub(crate) fn seen(sql: impl SqlSafeStr) -> SqlStr {

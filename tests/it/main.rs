@@ -21,7 +21,6 @@ mod resume;
 mod schemathesis;
 mod search;
 mod server;
-mod simulation;
 mod strangers;
 mod support;
 mod tidy;

@@ -108,6 +108,8 @@ impl Store {
     /// Carries out commands in one transaction, in their order. The answer has one entry for each.
     pub async fn commit(&self, commands: &[Command]) -> Result<Vec<Result<Outcome>>, Fault> {
         let outcome = self.commit_all(commands).await;
+        #[cfg(test)]
+        self.committed(commands, &outcome).await;
         if let Err(fault) = &outcome {
             self.note(fault);
         }

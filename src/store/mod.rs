@@ -151,7 +151,7 @@ impl Tx {
             Open::Sqlite(tx) => tx.commit().await?,
             Open::Postgres(tx) => tx.commit().await?,
             #[cfg(test)]
-            Open::Simulated(tx) => tx.commit()?,
+            Open::Simulated(tx) => tx.commit().await?,
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Store {
             Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
             Db::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
             #[cfg(test)]
-            Db::Simulated(database) => Open::Simulated(database.begin().await?),
+            Db::Simulated(database) => Open::Simulated(database.begin(self.seams.clone()).await?),
         }))
     }
 

@@ -53,16 +53,17 @@ impl Database {
         self.0.clone().lock_owned().await
     }
 
-    pub(super) async fn begin(&self) -> sqlx::Result<Transaction> {
+    pub(super) async fn begin(&self, seams: Option<Arc<Seams>>) -> sqlx::Result<Transaction> {
         let mut turn = self.turn().await;
         wait(turn.execute("BEGIN IMMEDIATE"))?;
-        Ok(Transaction { turn, is_open: true })
+        Ok(Transaction { turn, seams, is_open: true })
     }
 }
 
 /// A transaction; dropped while it is open it leaves nothing.
 pub(crate) struct Transaction {
     turn: Turn,
+    seams: Option<Arc<Seams>>,
     is_open: bool,
 }
 
@@ -71,7 +72,12 @@ impl Transaction {
         &mut self.turn
     }
 
-    pub(super) fn commit(mut self) -> sqlx::Result<()> {
+    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
+        if self.seams.as_ref().is_some_and(|seams| seams.is_dead.load(Ordering::Relaxed)) {
+            // A dead server's transaction is rolled back, and that is the last of it.
+            drop(self);
+            return std::future::pending().await;
+        }
         self.is_open = false;
         wait(self.turn.execute("COMMIT")).map(|_| ())
     }

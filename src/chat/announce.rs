@@ -103,7 +103,7 @@ impl Chat {
             Event::MessageDeleted { message_id, .. } => self.inbox.message_deleted(*message_id),
             Event::MessageRead { read_by, .. } => self.inbox.settle(conversation_id, read_by.id),
             Event::ParticipantAdded { user, .. } => self.joined(conversation_id, user.id),
-            Event::ParticipantRemoved { user, .. } => self.left(conversation_id, user.id),
+            Event::ParticipantRemoved { user, .. } => self.left(conversation_id, user.id, told.event_id),
             _ => {}
         }
     }
@@ -114,12 +114,10 @@ impl Chat {
         self.news.look_at(user_id);
     }
 
-    /// Closes the sockets of somebody who is in a conversation no longer.
-    pub fn left(&self, conversation_id: i64, user_id: i64) {
-        if let Some(room) = self.hub.room(Topic::Conversation(conversation_id)) {
-            room.put_out(Some(user_id));
-        }
-        self.control(user_id, Control::Leave { conversation_id });
+    /// Lets the user sockets of somebody go who is in a conversation no longer; its chat sockets are closed already.
+    fn left(&self, conversation_id: i64, user_id: i64, event_id: Option<i64>) {
+        let event_id = event_id.unwrap_or(i64::MAX);
+        self.control(user_id, Control::Leave { conversation_id, event_id });
         self.inbox.settle(conversation_id, user_id);
     }
 
@@ -156,6 +154,10 @@ pub fn delivery(topic: Topic, told: &Told) -> Delivery {
         is_message: matches!(told.event, Event::ChatMessage { .. }),
         about: told.about,
         hidden_reply: hidden_reply(topic, told),
+        puts_out: match &told.event {
+            Event::ParticipantRemoved { user, .. } => Some(user.id),
+            _ => None,
+        },
         ..Delivery::new(encode_told(topic, told))
     }
 }

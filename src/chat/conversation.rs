@@ -59,7 +59,7 @@ impl Chat {
     pub async fn delete_conversation(&self, id: i64, by: Option<Person>) -> Result<()> {
         let participants = self.store.delete_conversation(id).await?.ok_or_else(no_conversation)?;
         if let Some(room) = self.hub.room(Topic::Conversation(id)) {
-            room.put_out(None);
+            room.put_all_out();
         }
         for participant in participants {
             let user_id = participant.user.id;
@@ -67,7 +67,7 @@ impl Chat {
                 let event =
                     Event::ParticipantRemoved { user: participant.user, role: participant.role, by: by.clone() };
                 self.tell_own_sockets(user_id, id, &event);
-                self.control(user_id, Control::Leave { conversation_id: id });
+                self.control(user_id, Control::Leave { conversation_id: id, event_id: i64::MAX });
             }
         }
         self.inbox.conversation_deleted(id);

@@ -39,8 +39,8 @@ pub struct Mark {
 pub enum Control {
     /// Listen to a conversation from where its user joined it.
     Join { conversation_id: i64 },
-    /// Listen to a conversation no longer.
-    Leave { conversation_id: i64 },
+    /// Listen to a conversation no longer, unless its user has joined it again after that event.
+    Leave { conversation_id: i64, event_id: i64 },
 }
 
 /// How a frame is treated when the outbox fills.
@@ -211,9 +211,9 @@ impl Outbox {
         }
     }
 
-    /// Takes what a user socket is told to listen to, before anything else that waits.
-    pub fn take_controls(&self) -> Vec<Control> {
-        std::mem::take(&mut self.queue.lock().controls)
+    /// Whether a user socket is to listen to other conversations than before.
+    pub fn has_controls(&self) -> bool {
+        !self.queue.lock().controls.is_empty()
     }
 
     /// Waits until the connection is told to end. For use where nothing is written yet.

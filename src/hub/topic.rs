@@ -35,6 +35,8 @@ pub struct Delivery {
     pub except_user: Option<i64>,
     pub only_user: Option<i64>,
     pub only_kind: Option<Kind>,
+    /// Who is in the conversation no longer from this event on, and is told nothing after it.
+    pub puts_out: Option<i64>,
     /// Whose command this answers.
     pub issuer: Option<Issuer>,
 }
@@ -60,6 +62,7 @@ impl Delivery {
             except_user: None,
             only_user: None,
             only_kind: None,
+            puts_out: None,
             issuer: None,
         }
     }
@@ -123,9 +126,7 @@ struct State {
     parked: BTreeMap<i64, Delivery>,
     typists: Vec<Typist>,
     present: Option<Arc<[i64]>>,
-    /// Who was put out (`None`: everybody) while somebody was on the way from the check to the seat, with the
-    /// number of that putting out: it does not concern who came later.
-    put_out: Vec<(u64, Option<i64>)>,
+    /// How often everybody was put out: that concerns those too who are on the way from the check to the seat.
     put_outs: u64,
     /// What users have cleared while somebody was on that way.
     cleared: BTreeMap<i64, i64>,
@@ -141,14 +142,13 @@ impl Room {
             parked: BTreeMap::new(),
             typists: Vec::new(),
             present: None,
-            put_out: Vec::new(),
             put_outs: 0,
             cleared: BTreeMap::new(),
         };
         Self { topic, state: Mutex::new(state) }
     }
 
-    /// Counts one more who is interested; says how often anybody was put out before.
+    /// Counts one more who is interested; says how often everybody was put out before.
     pub(super) fn take_interest(&self) -> u64 {
         let mut state = self.state.lock();
         state.interest += 1;
@@ -279,17 +279,11 @@ impl Room {
         self.state.lock().cleared.get(&user_id).copied().unwrap_or_default()
     }
 
-    /// Closes the chat sockets of a user, or of all, who may be here no longer; also of one whose access
-    /// has just been checked and who has not joined yet.
-    pub fn put_out(&self, user_id: Option<i64>) {
-        let mut state = self.state.lock();
-        state.put_outs += 1;
-        if state.interest > state.listeners.len() {
-            let number = state.put_outs;
-            state.put_out.push((number, user_id));
-        }
-        drop(state);
-        for outbox in self.connections(user_id, Kind::Attending) {
+    /// Closes all chat sockets: the conversation is no more. Also one whose access has just been checked and who has
+    /// not joined yet.
+    pub fn put_all_out(&self) {
+        self.state.lock().put_outs += 1;
+        for outbox in self.connections(None, Kind::Attending) {
             outbox.close(Close::AccessDenied);
         }
     }
@@ -342,6 +336,9 @@ impl State {
                 _ => outbox.put(Item { frame: frame.clone(), mark }, delivery.class, conversation_id),
             }
         }
+        if let (Some(user_id), Some(event_id)) = (delivery.puts_out, delivery.event_id) {
+            self.put_out(user_id, event_id);
+        }
         let mut present = None;
         if delivery.is_message {
             present = Some(self.present());
@@ -353,12 +350,26 @@ impl State {
         Delivered { issuer_told, has_gap: false, present }
     }
 
-    /// Forgets who was put out, and what was cleared, once nobody is on the way any more.
+    /// Forgets what was cleared, once nobody is on the way any more.
     fn forget_past(&mut self) {
         if self.interest <= self.listeners.len() {
-            self.put_out.clear();
             self.cleared.clear();
         }
+    }
+
+    /// Closes the chat sockets of somebody who is here no longer, and tells the other ones nothing more. Whoever has
+    /// come back after that event is not meant.
+    fn put_out(&mut self, user_id: i64, event_id: i64) {
+        self.present = None;
+        self.listeners.retain(|listener| {
+            if listener.outbox.user_id != user_id || listener.shown > event_id {
+                return true;
+            }
+            if listener.kind == Kind::Attending {
+                listener.outbox.close(Close::AccessDenied);
+            }
+            false
+        });
     }
 
     /// Closes the connection whose command's answer finds no place, so that it resumes and asks again: read
@@ -417,7 +428,7 @@ impl Listener {
 pub struct Seat {
     hub: Arc<Hub>,
     room: Arc<Room>,
-    /// How often anybody had been put out when this seat was opened.
+    /// How often everybody had been put out when this seat was opened.
     came: u64,
     joined: Option<Arc<Outbox>>,
 }
@@ -442,9 +453,7 @@ impl Seat {
         }
         if self.joined.is_none() {
             state.present = None;
-            let concerns =
-                |(number, who): &(u64, Option<i64>)| *number > self.came && who.is_none_or(|id| id == outbox.user_id);
-            if kind == Kind::Attending && state.put_out.iter().any(concerns) {
+            if kind == Kind::Attending && state.put_outs > self.came {
                 outbox.close(Close::AccessDenied);
             }
             let cleared_up_to =
@@ -478,3 +487,6 @@ impl Drop for Seat {
         self.hub.let_go(&self.room);
     }
 }
+
+#[cfg(test)]
+mod tests;

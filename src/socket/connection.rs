@@ -55,8 +55,16 @@ pub enum Seats {
     Many {
         #[expect(dead_code, reason = "held for its place in the topic")]
         notifications: Seat,
-        conversations: HashMap<i64, Seat>,
+        conversations: HashMap<i64, Followed>,
     },
+}
+
+/// A user socket's place in a conversation.
+pub struct Followed {
+    #[expect(dead_code, reason = "held for its place in the topic")]
+    pub seat: Seat,
+    /// The event with which its user joined the conversation.
+    pub event_id: i64,
 }
 
 /// What an accepted connection holds of the rest of the server; dropping it, after the transport, is the
@@ -176,11 +184,12 @@ impl Connection {
     /// Takes in what the peer sent.
     async fn take(&mut self, app: &Arc<App>, incoming: Incoming) -> Option<End> {
         self.guard.outbox.hear(app.hub.heartbeat.tick());
-        // A client that was told of a new conversation may speak in it at once.
-        for control in self.guard.outbox.take_controls() {
-            if let Some(end) = Box::pin(self.obey(app, control)).await {
-                return Some(end);
-            }
+        // A client that was told of a new conversation may speak in it at once. What else waits comes first, as ever.
+        let batch = if self.guard.outbox.has_controls() { self.guard.outbox.take() } else { None };
+        if let Some(batch) = batch
+            && let Some(end) = Box::pin(self.write(app, batch)).await
+        {
+            return Some(end);
         }
         let next = match incoming {
             Incoming::Text(text) => dispatch::text(app, self, text.as_str()),
@@ -234,13 +243,15 @@ impl Connection {
     async fn obey(&mut self, app: &Arc<App>, control: Control) -> Option<End> {
         let Seats::Many { conversations, .. } = &mut self.seats else { return None };
         match control {
-            Control::Leave { conversation_id } => {
-                conversations.remove(&conversation_id);
+            Control::Leave { conversation_id, event_id } => {
+                if conversations.get(&conversation_id).is_some_and(|joined| joined.event_id < event_id) {
+                    conversations.remove(&conversation_id);
+                }
             }
             Control::Join { conversation_id } if !conversations.contains_key(&conversation_id) => {
                 match join::join_conversation(app, &mut self.ws, &self.guard.outbox, conversation_id).await {
-                    Ok(Some(seat)) => {
-                        conversations.insert(conversation_id, seat);
+                    Ok(Some(joined)) => {
+                        conversations.insert(conversation_id, joined);
                     }
                     Ok(None) => {}
                     Err(close) => return Some(End::Close(close)),

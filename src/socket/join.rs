@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::admit::{Access, Authenticated, out_of_reach};
-use super::connection::{Replayed, Seats};
+use super::connection::{Followed, Replayed, Seats};
 use super::replay::{Catching, Early, Ended, PAGE_DEADLINE, replay, send, within};
 use super::websocket::{Incoming, WebSocket};
 use crate::app::App;
@@ -55,7 +55,8 @@ impl Greeting<'_> {
             Access::Chat { seat, participation } => {
                 let topic = Topic::Conversation(participation.conversation_id);
                 let (position, cleared_up_to) = (participation.last_event_id, participation.cleared_up_to);
-                self.join_one(Catching::new(topic, seat, Kind::Attending, position, cleared_up_to)).await
+                let catching = Catching::new(topic, seat, Kind::Attending, position, cleared_up_to);
+                self.join_one(catching.joined_with(participation.joined_event_id)).await
             }
             Access::Notifications { seat } => {
                 let topic = Topic::User(self.outbox.user_id);
@@ -158,6 +159,8 @@ impl Greeting<'_> {
         for (id, catching) in &mut followed {
             self.go_live(catching, Some(*id)).await?;
         }
+        followed.retain(|(_, catching)| !catching.is_out);
+        resumed.retain(|id| followed.iter().any(|(followed, _)| followed == id));
         self.go_live(&mut own, None).await?;
         self.tell_all_state(&followed, &resumed).await?;
         let replayed = self.end_replay(followed.iter().filter_map(|(_, catching)| catching.shown())).await?;
@@ -168,7 +171,8 @@ impl Greeting<'_> {
             let frame = client_id.map_or(frame.clone(), |id| with_client_id(&frame, &id));
             self.send([frame]).await?;
         }
-        let conversations = followed.into_iter().map(|(id, catching)| (id, catching.seat)).collect();
+        let followed_from = |catching: Catching| Followed { seat: catching.seat, event_id: catching.joined_event_id };
+        let conversations = followed.into_iter().map(|(id, catching)| (id, followed_from(catching))).collect();
         let seats = Seats::Many { notifications: own.seat, conversations };
         Ok(Joined { seats, early: self.early.frames, replayed })
     }
@@ -185,15 +189,16 @@ impl Greeting<'_> {
             let id = place.conversation_id;
             // One that came in between is told by a control, from its joining on.
             let seat = seats.remove(&id)?;
-            let (position, cleared_up_to) = (place.last_event_id, place.cleared_up_to);
-            Some((id, Catching::new(Topic::Conversation(id), seat, Kind::Following, position, cleared_up_to)))
+            let Place { last_event_id: position, cleared_up_to, joined_event_id, .. } = place;
+            let catching = Catching::new(Topic::Conversation(id), seat, Kind::Following, position, cleared_up_to);
+            Some((id, catching.joined_with(joined_event_id)))
         };
         Ok(places.into_iter().filter_map(place).collect())
     }
 
     /// Joins a topic, after reading what it has moved on by meanwhile.
     async fn go_live(&mut self, catching: &mut Catching, conversation_id: Option<i64>) -> Ended<()> {
-        while catching.seat.join(self.outbox, catching.kind, catching.position, catching.cleared_up_to).is_err() {
+        while !catching.is_live(self.outbox) {
             self.replay(catching, conversation_id).await?;
         }
         Ok(())
@@ -316,16 +321,17 @@ pub async fn join_conversation(
     ws: &mut WebSocket,
     outbox: &Arc<Outbox>,
     conversation_id: i64,
-) -> Ended<Option<Seat>> {
+) -> Ended<Option<Followed>> {
     let topic = Topic::Conversation(conversation_id);
     let seat = app.hub.open(topic);
     let place = app.store.find_joining(conversation_id, outbox.user_id).await.map_err(out_of_reach)?;
     let Some((joined_event_id, cleared_up_to)) = place else { return Ok(None) };
     let position = (joined_event_id - 1).max(0);
-    let mut catching = Catching::new(topic, seat, Kind::Following, position, cleared_up_to);
+    let catching = Catching::new(topic, seat, Kind::Following, position, cleared_up_to);
+    let mut catching = catching.joined_with(joined_event_id);
     replay(app, ws, outbox, &mut catching, Some(conversation_id), None).await?;
-    while catching.seat.join(outbox, catching.kind, catching.position, cleared_up_to).is_err() {
+    while !catching.is_live(outbox) {
         replay(app, ws, outbox, &mut catching, Some(conversation_id), None).await?;
     }
-    Ok(Some(catching.seat))
+    Ok((!catching.is_out).then_some(Followed { seat: catching.seat, event_id: joined_event_id }))
 }

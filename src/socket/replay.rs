@@ -40,11 +40,32 @@ pub struct Catching {
     pub cleared_up_to: i64,
     /// Where the replay began that has come to the position.
     replayed_after: Option<i64>,
+    /// The event with which its reader joined the conversation.
+    pub joined_event_id: i64,
+    /// Whether the reader was put out of it on the way.
+    pub is_out: bool,
 }
 
 impl Catching {
     pub fn new(topic: Topic, seat: Seat, kind: Kind, position: i64, cleared_up_to: i64) -> Self {
-        Self { topic, seat, kind, position, cleared_up_to, replayed_after: None }
+        Self { topic, seat, kind, position, cleared_up_to, replayed_after: None, joined_event_id: 0, is_out: false }
+    }
+
+    /// The same for a reader who has joined with an event of the log.
+    pub fn joined_with(self, event_id: i64) -> Self {
+        Self { joined_event_id: event_id, ..self }
+    }
+
+    /// Joins the topic, unless it has moved on: then what lies between is to be read first. Nobody joins who has been
+    /// put out on the way.
+    pub fn is_live(&mut self, outbox: &Arc<Outbox>) -> bool {
+        self.is_out || self.seat.join(outbox, self.kind, self.position, self.cleared_up_to).is_ok()
+    }
+
+    /// Whether an event puts its reader out, who had joined before it.
+    fn is_put_out_by(&self, user_id: i64, told: &Told) -> bool {
+        matches!(&told.event, Event::ParticipantRemoved { user, .. } if user.id == user_id)
+            && told.event_id > Some(self.joined_event_id)
     }
 
     /// What has been shown by replay, and of which conversation.
@@ -104,8 +125,9 @@ pub async fn replay(
         catching.cleared_up_to = catching.cleared_up_to.max(catching.seat.room().cleared_up_to(outbox.user_id));
         let reader =
             Reader { user_id: outbox.user_id, opted_in: outbox.opted_in, cleared_up_to: catching.cleared_up_to };
-        let frames: Vec<Bytes> = page
-            .events
+        let last = page.events.iter().position(|told| catching.is_put_out_by(outbox.user_id, told));
+        let events = &page.events[..last.map_or(page.events.len(), |last| last + 1)];
+        let frames: Vec<Bytes> = events
             .iter()
             .skip(usize::from(planted!("skip-first-of-page")))
             .filter_map(|told| reader.frame(catching.topic, told))
@@ -122,7 +144,11 @@ pub async fn replay(
         };
         timeout(PAGE_DEADLINE, write).await.unwrap_or(Err(Close::SlowConsumer))?;
         catching.replayed_after.get_or_insert(catching.position);
-        app.chat.marks.hand(outbox.user_id, page.events.iter().filter_map(|told| reader.mark(catching.topic, told)));
+        app.chat.marks.hand(outbox.user_id, events.iter().filter_map(|told| reader.mark(catching.topic, told)));
+        if last.is_some() {
+            catching.is_out = true;
+            return if catching.kind == Kind::Attending { Err(Close::AccessDenied) } else { Ok(()) };
+        }
         catching.position = page.up_to.max(catching.position);
         if catching.position >= page.last_event_id {
             return Ok(());

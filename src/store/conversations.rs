@@ -22,6 +22,8 @@ pub struct Participation {
     pub role: String,
     pub read_up_to: i64,
     pub cleared_up_to: i64,
+    /// The event with which the user joined; 0 for who was in it from its beginning.
+    pub joined_event_id: i64,
     pub last_event_id: i64,
 }
 
@@ -29,7 +31,8 @@ impl Store {
     /// Somebody's place in a conversation; nothing where there is none, or no such conversation.
     pub async fn find_participation(&self, conversation_id: i64, user_id: i64) -> Found<Option<Participation>> {
         let mut reader = self.reader().await?;
-        let sql = "SELECT p.conversation_id, p.user_id, c.kind, p.role, p.read_up_to, p.cleared_up_to, c.last_event_id
+        let sql = "SELECT p.conversation_id, p.user_id, c.kind, p.role, p.read_up_to, p.cleared_up_to,
+                          p.joined_event_id, c.last_event_id
                    FROM participants p JOIN conversations c ON c.id = p.conversation_id
                    WHERE p.conversation_id = $1 AND p.user_id = $2 AND p.left_at IS NULL";
         Ok(fetch_optional!(&mut reader.conn(), Participation, sql, conversation_id, user_id)?)
@@ -42,13 +45,14 @@ pub struct Place {
     pub conversation_id: i64,
     pub last_event_id: i64,
     pub cleared_up_to: i64,
+    pub joined_event_id: i64,
 }
 
 impl Store {
     /// All conversations of a user, the most active first.
     pub async fn list_places(&self, user_id: i64) -> Found<Vec<Place>> {
         let mut reader = self.reader().await?;
-        let sql = "SELECT p.conversation_id, c.last_event_id, p.cleared_up_to
+        let sql = "SELECT p.conversation_id, c.last_event_id, p.cleared_up_to, p.joined_event_id
                    FROM participants p JOIN conversations c ON c.id = p.conversation_id
                    WHERE p.user_id = $1 AND p.left_at IS NULL ORDER BY c.active_at DESC, c.id DESC";
         Ok(fetch_all!(&mut reader.conn(), Place, sql, user_id)?)

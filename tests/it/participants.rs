@@ -9,6 +9,7 @@ use crate::support::{Caller, Store, TestServer, both_stores};
 both_stores!(
     people_are_added_by_those_who_may_and_see_all_history_as_read,
     who_is_put_out_is_closed_out_and_leaves_no_access,
+    who_is_put_out_hears_nothing_of_what_is_said_at_the_same_time,
     roles_are_given_by_those_who_may_and_a_group_keeps_an_owner,
     participants_are_paged_by_user_id,
     a_1_to_1_keeps_its_two_people,
@@ -88,6 +89,32 @@ async fn who_is_put_out_is_closed_out_and_leaves_no_access(store: Store) {
     server.delete(&format!("{}/1", path(id)), 1).await.expect(204);
     let left = server.get(&path(id), 3).await.expect(200);
     assert_eq!((user_ids(&left), &left["data"][0]["role"]), (vec![3], &json!("owner")));
+}
+
+async fn who_is_put_out_hears_nothing_of_what_is_said_at_the_same_time(store: Store) {
+    let server = TestServer::start_with(store, &[("TIDINGS_COMMANDS_PER_SECOND_MAX", "off")]).await;
+    let id = group(&server, 1, &[2]).await;
+    let mut speaker = server.connect_as(1).chat(id).await;
+    speaker.expect_nothing().await;
+    for _ in 0..5 {
+        let mut own = server.connect_as(2).live_user().await;
+        // They come in one batch with the putting out, before and after it.
+        for number in 0..20 {
+            speaker.send(json!({ "type": "chat_message", "message": format!("said {number}") })).await;
+        }
+        let second = format!("{}/2", path(id));
+        let put_out = server.delete(&second, 1);
+        let say = async {
+            for number in 20..40 {
+                speaker.send(json!({ "type": "chat_message", "message": format!("said {number}") })).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(put_out, say);
+        answer.expect(204);
+        while own.expect_next().await["type"] != "participant_removed" {}
+        own.expect_nothing().await;
+        server.post(&path(id), 1, json!({ "user_ids": [2] })).await.expect(200);
+    }
 }
 
 async fn roles_are_given_by_those_who_may_and_a_group_keeps_an_owner(store: Store) {

@@ -74,7 +74,9 @@ async fn deadlines(chat: Arc<Chat>) {
     loop {
         match chat.hub.deadlines.next().await {
             Due::TokenExpires(outbox) => {
-                if let Some(outbox) = outbox.upgrade() {
+                if let Some(outbox) = outbox.upgrade()
+                    && !planted!("outlive-tokens")
+                {
                     outbox.close(Close::TokenExpired);
                 }
             }

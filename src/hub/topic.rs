@@ -336,7 +336,9 @@ impl State {
                 _ => outbox.put(Item { frame: frame.clone(), mark }, delivery.class, conversation_id),
             }
         }
-        if let (Some(user_id), Some(event_id)) = (delivery.puts_out, delivery.event_id) {
+        if let (Some(user_id), Some(event_id)) = (delivery.puts_out, delivery.event_id)
+            && !planted!("tell-the-put-out")
+        {
             self.put_out(user_id, event_id);
         }
         let mut present = None;

@@ -71,7 +71,7 @@ pub(super) async fn claim(
     key: Option<&IdempotencyKey>,
     now: i64,
 ) -> Result<Result<Option<SavedAnswer>>, sqlx::Error> {
-    let Some(key) = key else { return Ok(Ok(None)) };
+    let Some(key) = key.filter(|_| !planted!("forget-keys")) else { return Ok(Ok(None)) };
     let claimed = execute!(
         conn,
         "INSERT INTO idempotency_keys (caller_id, key, fingerprint, status, body, created_at)

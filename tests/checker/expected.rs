@@ -19,15 +19,24 @@ struct Message {
     content: String,
     is_edited: bool,
     is_deleted: bool,
+    attachments: Vec<i64>,
 }
 
-/// The event that a command became, where it became one.
+/// The event that a command became, where it became one. Somebody who is put out before the answer arrives is told
+/// nothing; what became of their command the rows tell.
 pub fn event_of(command: &Command, rows: &Rows) -> Option<i64> {
-    command.outcomes.iter().find_map(|outcome| match outcome {
+    let answered = command.outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Event { event_id: Some(event_id), .. } => Some(*event_id),
         Outcome::Event { event_id: None, message_id } => rows.messages.get(message_id).map(|row| row.event_id),
         _ => None,
-    })
+    });
+    let stored = || rows.uses.get(&(command.user_id, command.client_id.clone())).copied();
+    answered.or_else(|| stored().filter(|_| comes_and_goes(command.user_id, rows)))
+}
+
+/// Whether somebody has been put out of a conversation at least once.
+pub fn comes_and_goes(user_id: i64, rows: &Rows) -> bool {
+    rows.log.iter().any(|(_, kind, subject, _)| kind.starts_with("participant_") && *subject == user_id)
 }
 
 impl Expected {
@@ -37,8 +46,17 @@ impl Expected {
         let mut effects: Vec<(i64, &Command)> = Vec::new();
         for command in commands.iter().filter(|command| command.conversation_id == conversation_id) {
             effects.extend(event_of(command, rows).map(|event_id| (event_id, command)));
-            if let (Body::Read { message_id }, [Outcome::State, ..]) = (&command.body, &command.outcomes[..]) {
+            if let Body::Read { message_id } = &command.body
+                && command.outcomes.contains(&Outcome::State)
+            {
                 expected.read(command.user_id, *message_id, rows);
+            }
+        }
+        for (event_id, _, user_id, _) in rows.log.iter().filter(|(_, kind, ..)| kind == "participant_added") {
+            // Whoever comes has read everything.
+            let last = rows.messages.values().rev().find(|row| row.event_id < *event_id);
+            if let Some(last) = last {
+                expected.read(*user_id, last.id, rows);
             }
         }
         effects.sort_by_key(|(event_id, _)| *event_id);
@@ -58,15 +76,17 @@ impl Expected {
 
     fn carry_out(&mut self, event_id: i64, command: &Command, rows: &Rows) {
         match &command.body {
-            Body::Send { text, .. } => {
-                let message = Message { content: text.clone(), ..Message::default() };
+            Body::Send { text, attachment, .. } => {
+                let attachments = attachment.iter().copied().collect();
+                let message = Message { content: text.clone(), attachments, ..Message::default() };
                 if let Some(row) = rows.log.get(event_id as usize - 1) {
                     self.messages.insert(row.2, message);
                 }
             }
             Body::Edit { message_id, text } => {
-                let message = Message { content: text.clone(), is_edited: true, is_deleted: false };
-                self.messages.insert(*message_id, message);
+                let message = self.messages.entry(*message_id).or_default();
+                message.content = text.clone();
+                message.is_edited = true;
             }
             Body::Delete { message_id } => {
                 let tombstone = Message { is_deleted: true, ..Message::default() };
@@ -86,7 +106,8 @@ impl Expected {
     /// What the rows have otherwise.
     pub fn differences(&self, rows: &Rows) -> Vec<String> {
         let mut differences = Vec::new();
-        let stored: BTreeMap<i64, Message> = rows.messages.iter().map(|(id, row)| (*id, row.into())).collect();
+        let stored: BTreeMap<i64, Message> =
+            rows.messages.values().map(|row| (row.id, Message::new(row, rows))).collect();
         let ids: BTreeSet<&i64> = stored.keys().chain(self.messages.keys()).collect();
         if let Some(id) = ids.into_iter().find(|id| stored.get(id) != self.messages.get(id)) {
             let (stored, expected) = (stored.get(id), self.messages.get(id));
@@ -97,9 +118,9 @@ impl Expected {
         if let Some(differs) = named.symmetric_difference(&rows.reactions).next() {
             differences.push(format!("reactions are not what the commands made: {differs:?}"));
         }
-        for (user_id, up_to) in &rows.read_up_to {
-            let expected = self.read.get(user_id).copied().unwrap_or_default();
-            if expected != *up_to {
+        for (user_id, up_to) in rows.read_up_to() {
+            let expected = self.read.get(&user_id).copied().unwrap_or_default();
+            if expected != up_to {
                 differences.push(format!("{user_id} has read up to {up_to} instead of {expected}"));
             }
         }
@@ -107,8 +128,13 @@ impl Expected {
     }
 }
 
-impl From<&MessageRow> for Message {
-    fn from(row: &MessageRow) -> Self {
-        Self { content: row.content.clone(), is_edited: row.edited_at.is_some(), is_deleted: row.deleted_at.is_some() }
+impl Message {
+    fn new(row: &MessageRow, rows: &Rows) -> Self {
+        Self {
+            content: row.content.clone(),
+            is_edited: row.edited_at.is_some(),
+            is_deleted: row.deleted_at.is_some(),
+            attachments: rows.attachments.get(&row.id).cloned().unwrap_or_default(),
+        }
     }
 }

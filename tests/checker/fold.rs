@@ -1,6 +1,6 @@
 //! What a client makes of the events it is shown: the state of a conversation, by the rules of the contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -19,6 +19,8 @@ struct Folded {
     edited_at: Value,
     is_deleted: bool,
     reactions: BTreeMap<i64, String>,
+    attachments: Vec<i64>,
+    sender_id: i64,
 }
 
 impl Fold {
@@ -45,18 +47,39 @@ impl Fold {
                 self.messages.insert(id, Folded::new(&frame["message"]));
             }
             "message_deleted" => {
-                let tombstone = Folded { is_deleted: true, ..Folded::default() };
+                let sender_id = frame["deleted_by"]["id"].as_i64().unwrap_or_default();
+                let tombstone = Folded { is_deleted: true, sender_id, ..Folded::default() };
                 self.messages.insert(id, tombstone);
             }
             "reaction_added" => {
                 let name = frame["reaction"]["reaction"].as_str().unwrap_or_default().to_owned();
                 self.messages.entry(id).or_default().reactions.insert(user_id, name);
             }
+            "participant_added" => {
+                // Whoever comes has read everything.
+                let user_id = frame["user"]["id"].as_i64().unwrap_or_default();
+                let last = self.messages.iter().rev().find(|(_, message)| message.sender_id != user_id);
+                if let Some((last, _)) = last {
+                    let cursor = self.read.entry(user_id).or_default();
+                    *cursor = (*last).max(*cursor);
+                }
+            }
             "reaction_removed" => {
                 self.messages.entry(id).or_default().reactions.remove(&user_id);
             }
             _ => {}
         }
+    }
+
+    /// Forgets what somebody who cleared the conversation does not see any more.
+    pub fn clear(&mut self, up_to: i64) {
+        self.messages.retain(|id, _| *id > up_to);
+    }
+
+    /// Forgets those who are in it no longer.
+    pub fn keep(&mut self, rows: &Rows) {
+        let present = rows.read_up_to();
+        self.read.retain(|user_id, _| present.contains_key(user_id));
     }
 
     /// Takes in a message as REST has it.
@@ -85,14 +108,18 @@ impl Fold {
         theirs.map(|(user_id, up_to)| format!("{user_id} has read {:?} instead of {up_to}", self.read.get(user_id)))
     }
 
-    /// What differs from the rows of the store.
-    pub fn compare_rows(&self, rows: &Rows) -> Option<String> {
-        for row in rows.messages.values() {
+    /// What differs from the rows of the store, of which messages up to one are not shown.
+    pub fn compare_rows(&self, rows: &Rows, cleared_up_to: i64) -> Option<String> {
+        if let Some((id, _)) = self.messages.range(..=cleared_up_to).next() {
+            return Some(format!("message {id} was cleared"));
+        }
+        for row in rows.messages.values().filter(|row| row.id > cleared_up_to) {
             let ours = self.messages.get(&row.id);
             let is_same = ours.is_some_and(|ours| {
                 ours.content == row.content
                     && ours.is_deleted == row.deleted_at.is_some()
                     && ours.edited_at.is_null() == row.edited_at.is_none()
+                    && ours.attachments == rows.attachments.get(&row.id).cloned().unwrap_or_default()
             });
             if !is_same {
                 return Some(format!("message {} is {ours:?}", row.id));
@@ -102,11 +129,11 @@ impl Fold {
             .messages
             .iter()
             .flat_map(|(id, message)| message.reactions.iter().map(|(user_id, name)| (*id, *user_id, name.clone())));
-        if reactions.collect::<std::collections::BTreeSet<_>>() != rows.reactions {
+        let stored = rows.reactions.iter().filter(|(id, ..)| *id > cleared_up_to).cloned();
+        if reactions.collect::<BTreeSet<_>>() != stored.collect::<BTreeSet<_>>() {
             return Some("the reactions differ".to_owned());
         }
-        let read: BTreeMap<i64, i64> =
-            rows.read_up_to.iter().filter(|(_, up_to)| **up_to > 0).map(|(id, up_to)| (*id, *up_to)).collect();
+        let read: BTreeMap<i64, i64> = rows.read_up_to().into_iter().filter(|(_, up_to)| *up_to > 0).collect();
         (read != self.read).then(|| format!("read cursors are {:?} instead of {read:?}", self.read))
     }
 }
@@ -121,6 +148,13 @@ impl Folded {
             edited_at: message["edited_at"].clone(),
             is_deleted: message["is_deleted"] == true,
             reactions: reactions.filter_map(reaction).collect(),
+            attachments: message["attachments"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|it| it["id"].as_i64())
+                .collect(),
+            sender_id: message["sender"]["id"].as_i64().unwrap_or_default(),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! What every client of a run did and saw, for the judge; and what the clients share while it runs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 /// What a command asks for. Each text is used once, so that a text tells which command wrote it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    Send { text: String, reply_to: Option<i64> },
+    Send { text: String, reply_to: Option<i64>, attachment: Option<i64> },
     Edit { message_id: i64, text: String },
     Delete { message_id: i64 },
     React { message_id: i64, reaction: &'static str },
@@ -19,7 +20,12 @@ pub enum Body {
 impl Body {
     pub fn frame(&self) -> Value {
         match self {
-            Self::Send { text, reply_to } => json!({ "type": "chat_message", "message": text, "reply_to": reply_to }),
+            Self::Send { text, reply_to, attachment } => json!({
+                "type": "chat_message",
+                "message": text,
+                "reply_to": reply_to,
+                "attachment_ids": attachment.as_slice(),
+            }),
             Self::Edit { message_id, text } => {
                 json!({ "type": "edit_message", "message_id": message_id, "message": text })
             }
@@ -67,15 +73,21 @@ pub struct Command {
     pub conversation_id: i64,
     pub client_id: String,
     pub body: Body,
+    pub begun: Moment,
     pub attempts: usize,
     pub outcomes: Vec<Outcome>,
+    /// Its user is out of the conversation for good, and can't ask any more what became of it.
+    pub is_abandoned: bool,
 }
 
 impl Command {
-    pub fn is_answered(&self) -> bool {
-        !self.outcomes.is_empty()
+    pub fn is_settled(&self) -> bool {
+        !self.outcomes.is_empty() || self.is_abandoned
     }
 }
+
+/// The order in which things happened to the clients, across all of them.
+pub type Moment = u64;
 
 /// What one socket was for.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,36 +102,168 @@ pub enum Endpoint {
         cursors: HashMap<i64, i64>,
         notifications: i64,
     },
+    Notifications {
+        since: i64,
+    },
 }
 
 /// One socket from its handshake to its end.
 #[derive(Debug)]
 pub struct Session {
     pub device: usize,
+    pub user_id: i64,
     pub endpoint: Endpoint,
+    pub is_slow: bool,
+    pub opened: Moment,
     /// The last event of each conversation that anybody had seen before this socket was opened.
     pub heads: HashMap<i64, i64>,
     pub frames: Vec<Value>,
+    /// When each frame came.
+    pub moments: Vec<Moment>,
+    pub last_frame_at: Option<Instant>,
     /// How often each command was sent on this socket, by `client_id`.
     pub sent: HashMap<String, usize>,
     /// How often of these after the replay had been seen.
     pub sent_late: HashMap<String, usize>,
     pub is_live: bool,
+    /// Fresh tokens shown on it: under which `client_id`, and when each expires, in seconds.
+    pub renewals: HashMap<String, i64>,
+    /// The code it was closed with by the server.
+    pub closed: Option<u16>,
     /// Whether it was open and caught up when the run ended.
     pub has_survived: bool,
+}
+
+impl Session {
+    pub fn new(device: usize, user_id: i64, endpoint: Endpoint) -> Self {
+        Self {
+            device,
+            user_id,
+            endpoint,
+            is_slow: false,
+            opened: 0,
+            heads: HashMap::new(),
+            frames: Vec::new(),
+            moments: Vec::new(),
+            last_frame_at: None,
+            sent: HashMap::new(),
+            sent_late: HashMap::new(),
+            is_live: false,
+            renewals: HashMap::new(),
+            closed: None,
+            has_survived: false,
+        }
+    }
+}
+
+/// Somebody was put into a group or taken out of it: what was asked for and surely came about.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub conversation_id: i64,
+    pub user_id: i64,
+    pub is_added: bool,
+    /// Nobody for the platform.
+    pub by: Option<i64>,
+}
+
+/// Somebody cleared a 1:1.
+#[derive(Clone, Debug)]
+pub struct Clear {
+    pub conversation_id: i64,
+    pub user_id: i64,
+    pub begun: Moment,
+    pub answered: Option<Moment>,
+    /// The newest message that anybody knew of before: it is hidden, and all before it.
+    pub floor: i64,
+}
+
+/// The platform ended somebody's sessions.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    pub user_id: i64,
+    pub begun: Moment,
+    pub answered: Option<Instant>,
+}
+
+/// A file that was uploaded and the name it has.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub id: i64,
+    pub user_id: i64,
+    pub text: String,
+}
+
+/// A command that marks notifications read, and the event each of its answers named.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    pub user_id: i64,
+    pub client_id: String,
+    /// Which; all where none is named.
+    pub ids: Option<Vec<i64>>,
+    pub answers: Vec<Option<i64>>,
+}
+
+/// A notification of the platform's to some people, with the status and body of each answer.
+#[derive(Clone, Debug)]
+pub struct Note {
+    pub title: String,
+    pub user_ids: Vec<i64>,
+    pub key: String,
+    pub answers: Vec<(u16, Value)>,
+}
+
+/// A conversation that somebody opens: a group with a title, or a 1:1 without.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    pub by: i64,
+    pub key: String,
+    pub title: Option<String>,
+    pub people: Vec<i64>,
+    pub answers: Vec<(u16, Value)>,
+}
+
+/// What tells a conversation from others: a title, or two people.
+pub type PlaceOfOpening = (Option<String>, String);
+
+impl Opening {
+    pub fn place(&self) -> PlaceOfOpening {
+        let people: Vec<String> = self.people.iter().map(i64::to_string).collect();
+        (self.title.clone(), people.join(":"))
+    }
 }
 
 /// Everything that the clients of a run share.
 #[derive(Default)]
 pub struct Book {
+    now: Moment,
     pub commands: Vec<Command>,
     pub by_client_id: HashMap<String, usize>,
     pub sessions: Vec<Session>,
     pub heads: HashMap<i64, i64>,
+    /// The newest message of each conversation that anybody knows of.
+    pub newest: HashMap<i64, i64>,
+    pub steps: Vec<Step>,
+    /// The roles of a group's people in the end.
+    pub roles: HashMap<i64, BTreeMap<i64, &'static str>>,
+    /// Who is out of which conversation when the run ends.
+    pub out_for_good: HashSet<(i64, i64)>,
+    pub clears: Vec<Clear>,
+    pub revocations: Vec<Revocation>,
+    pub uploads: Vec<Upload>,
+    pub marks: Vec<Mark>,
+    pub mark_of: HashMap<String, usize>,
+    pub notes: Vec<Note>,
+    pub openings: Vec<Opening>,
+    /// 1:1s that were there before.
+    pub pairs: Vec<Vec<i64>>,
+    /// Who is never there, and never marks anything read.
+    pub silent: Vec<i64>,
+    /// How many clients have something left to do.
+    pub busy: usize,
     /// What went wrong while the run was under way.
     pub faults: Vec<String>,
     /// What happened, to show that the run was worth its time.
-    pub seen: BTreeSet<&'static str>,
+    pub seen: BTreeMap<&'static str, usize>,
     pub kills: usize,
     /// Changes of a title, which carry no `client_id`: how many were asked for, and how many answered.
     pub titles_tried: usize,
@@ -136,20 +280,60 @@ impl Shared {
 }
 
 impl Book {
+    /// A moment after all before it.
+    pub fn tick(&mut self) -> Moment {
+        self.now += 1;
+        self.now
+    }
+
+    /// Counts something that is worth telling of.
+    pub fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     pub fn add(&mut self, user_id: i64, conversation_id: i64, client_id: String, body: Body) -> usize {
         let index = self.commands.len();
         self.by_client_id.insert(client_id.clone(), index);
-        let (attempts, outcomes) = (0, Vec::new());
-        self.commands.push(Command { user_id, conversation_id, client_id, body, attempts, outcomes });
+        let (begun, attempts, outcomes) = (self.tick(), 0, Vec::new());
+        let is_abandoned = false;
+        self.commands.push(Command {
+            user_id,
+            conversation_id,
+            client_id,
+            body,
+            begun,
+            attempts,
+            outcomes,
+            is_abandoned,
+        });
         index
+    }
+
+    pub fn mark(&mut self, mark: Mark) -> usize {
+        self.mark_of.insert(mark.client_id.clone(), self.marks.len());
+        self.marks.push(mark);
+        self.marks.len() - 1
+    }
+
+    /// Notes that a socket is about to be opened.
+    pub fn open(&mut self, mut session: Session) -> usize {
+        session.opened = self.tick();
+        session.heads = self.heads.clone();
+        self.sessions.push(session);
+        self.sessions.len() - 1
     }
 
     /// Notes a frame on a session, and what it says of commands that were sent there.
     pub fn note(&mut self, session: usize, frame: Value) {
-        if let (Some(conversation_id), Some(event_id)) = (frame["conversation_id"].as_i64(), frame["event_id"].as_i64())
-        {
-            let head = self.heads.entry(conversation_id).or_default();
-            *head = event_id.max(*head);
+        if let Some(conversation_id) = frame["conversation_id"].as_i64() {
+            let at = |of: &mut HashMap<i64, i64>, id: Option<i64>| {
+                if let Some(id) = id {
+                    let known = of.entry(conversation_id).or_default();
+                    *known = id.max(*known);
+                }
+            };
+            at(&mut self.heads, frame["event_id"].as_i64());
+            at(&mut self.newest, frame["message"]["id"].as_i64());
         }
         if let Some(client_id) = frame["client_id"].as_str()
             && self.sessions[session].sent.contains_key(client_id)
@@ -158,10 +342,18 @@ impl Book {
         {
             self.commands[*command].outcomes.push(outcome);
         }
+        if let Some(mark) = frame["client_id"].as_str().and_then(|client_id| self.mark_of.get(client_id))
+            && frame["type"] == "notification_read"
+        {
+            self.marks[*mark].answers.push(frame["event_id"].as_i64());
+        }
+        let moment = self.tick();
         let session = &mut self.sessions[session];
         let resumes_nothing = matches!(session.endpoint, Endpoint::Chat { since: None, .. });
         session.is_live |= frame["type"] == "resumed" || resumes_nothing && frame["type"] == "user_status";
         session.frames.push(frame);
+        session.moments.push(moment);
+        session.last_frame_at = Some(Instant::now());
     }
 }
 
@@ -177,4 +369,15 @@ fn outcome(frame: &Value) -> Option<Outcome> {
         (Some(event_id), Some(message_id)) => Some(Outcome::Event { event_id: Some(event_id), message_id }),
         _ => Some(Outcome::State),
     }
+}
+
+/// The parts of the contract that several judgements look up.
+pub fn subject_of(frame: &Value) -> Option<i64> {
+    frame["message_id"].as_i64().or_else(|| frame["message"]["id"].as_i64())
+}
+
+/// Whatever a set of names holds, to be printed.
+pub fn listed(seen: &BTreeMap<&'static str, usize>) -> String {
+    let named: BTreeSet<String> = seen.iter().map(|(what, count)| format!("{what} ({count})")).collect();
+    named.into_iter().collect::<Vec<_>>().join(", ")
 }

@@ -173,8 +173,9 @@ pub(super) async fn find_uploads(conn: &mut Conn<'_>, ids: &[i64]) -> Result<Has
     }
     let ids = padded(ids);
     let sql = format!(
-        "SELECT {ATTACHMENT_COLUMNS} FROM attachments WHERE id IN ({}) AND message_id IS NULL ORDER BY id {}",
+        "SELECT {ATTACHMENT_COLUMNS} FROM attachments WHERE id IN ({}) {} ORDER BY id {}",
         list(0, ids.len()),
+        if planted!("share-attachments") { "" } else { "AND message_id IS NULL" },
         conn.pick("", "FOR UPDATE")
     );
     let found = fetch_all!(conn, AttachmentRow, safe(sql), |query| {

@@ -247,7 +247,7 @@ impl Store {
         self.pass_seam().await;
         Ok(Tx(match &self.db {
             Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Postgres { pool, .. } => Open::Postgres(pool.begin().await?),
+            Db::Postgres { pool, .. } => Open::Postgres(begin_whole(pool).await?),
             #[cfg(test)]
             Db::Simulated(database) => Open::Simulated(database.begin(self.seams.clone()).await?),
         }))
@@ -270,6 +270,17 @@ impl Store {
             *doubt.lock() = Some(Instant::now());
         }
     }
+}
+
+/// Begins in a task of its own. Were the caller dropped meanwhile, because its client has hung up, sqlx would give the
+/// connection back with the transaction open: it counts none whose `BEGIN` it has not seen answered.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the answer to `BEGIN`, and what nobody waits for is rolled back"
+)]
+async fn begin_whole(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 fn is_not_writable(error: &dyn sqlx::error::DatabaseError) -> bool {

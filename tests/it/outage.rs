@@ -1,5 +1,7 @@
 //! A store that takes no writes for a while: refused clearly, nothing half done, and well again by itself.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::{Caller, Store, TestServer, both_stores, until};
@@ -42,4 +44,23 @@ async fn while_the_store_takes_no_writes_commands_are_unavailable_and_sockets_st
     bob.expect_nothing().await;
     server.get("/readyz", Caller::Nobody).await.expect(200);
     assert_eq!(server.database.number("SELECT COUNT(*) FROM messages").await, 2);
+}
+
+/// PostgreSQL alone: SQLite's one writer is in the same process.
+#[tokio::test]
+async fn clients_that_hang_up_leave_no_transaction_open() {
+    let server = TestServer::start(Store::Postgres).await;
+    server.put_user(1, "Ann", "").await;
+    for round in 0..100 {
+        let upload = |number: u64| {
+            let form = server.form(1, "form-data; name=\"file\"; filename=\"note.txt\"", b"A note");
+            form.timeout(Duration::from_micros(300 * (number + 1) + 7 * round)).send()
+        };
+        futures_util::future::join_all((0..16).map(upload)).await;
+    }
+    let open = "SELECT COUNT(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    until("no session is left in a transaction", async || server.database.number(open).await == 0).await;
+    let output = server.output();
+    assert!(!output.contains("already a transaction in progress"), "{output}");
 }

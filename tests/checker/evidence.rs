@@ -169,8 +169,8 @@ async fn by_rest(server: &TestServer, conversation_id: i64, user_id: i64) -> Fol
 async fn found(server: &TestServer, user_id: i64) -> BTreeSet<(i64, i64)> {
     let mut found = BTreeSet::new();
     let mut before = String::new();
-    for _ in 0..5 {
-        let page = server.get(&format!("/api/v1/search?q=text&limit=100{before}"), user_id).await.expect(200);
+    for _ in 0..2 {
+        let page = server.get(&format!("/api/v1/search?q=text&limit=20{before}"), user_id).await.expect(200);
         let hits = page["data"].as_array().expect("a list");
         let place = |hit: &Value| Some((hit["conversation_id"].as_i64()?, hit["message"]["id"].as_i64()?));
         found.extend(hits.iter().filter_map(place));

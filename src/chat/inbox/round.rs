@@ -69,11 +69,7 @@ impl Inbox {
     pub(super) async fn round(&self, progress: &mut Progress) -> Round {
         let work = self.queue.lock().take();
         if work.look_over {
-            *progress = Progress {
-                look_over: Some((0, 0)),
-                to_notify: if planted!("forget-the-missed") { None } else { Some(0) },
-                is_broadcasting: true,
-            };
+            *progress = Progress { look_over: Some((0, 0)), to_notify: Some(0), is_broadcasting: true };
         }
         let is_idle =
             work.jobs.is_empty() && work.messages.is_empty() && work.unsettled.is_empty() && progress.is_empty();

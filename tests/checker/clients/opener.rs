@@ -68,7 +68,8 @@ impl Opener {
     /// Opens a group and says something in it, which all its people hear at once.
     async fn open_group(&mut self, number: usize) {
         let title = format!("group {number} of {} in {}", self.user_id, self.part.run);
-        let others: Vec<i64> = self.people.iter().copied().filter(|other| *other != self.user_id).take(2).collect();
+        // The last is never there, and must be notified of the one message.
+        let others = [self.people.first(), self.people.last()].into_iter().flatten().copied().collect();
         let opening = self.begin(Some(title), others);
         let conversation_id = self.insist(opening).await["id"].as_i64().unwrap_or_default();
         let name = format!("{}-open{}-{number}", self.part.run, self.user_id);

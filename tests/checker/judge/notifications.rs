@@ -185,6 +185,7 @@ impl Judge<'_> {
 
     /// An unread notification of messages counts what is unread of a conversation, and there is one of each.
     fn judge_counts(&mut self, user_id: i64, inbox: &Inbox) {
+        self.judge_missed(user_id, inbox);
         let mut unread = BTreeSet::new();
         for row in inbox.notifications.values().filter(|row| row.is_read == 0 && row.conversation_id > 0) {
             if !unread.insert(row.conversation_id) {
@@ -212,12 +213,24 @@ impl Judge<'_> {
                     counted.len()
                 ));
             }
-            if self.book.silent.contains(&user_id) {
-                let others = rows.messages.values().filter(|it| it.sender_id != user_id && it.deleted_at.is_none());
-                let others = others.count();
-                if data["count"] != others {
-                    self.blame(format!("notifications of {user_id}: {others} messages were missed, but {row:?}"));
-                }
+        }
+    }
+
+    /// Whoever is never there and reads nothing is told of every message, once.
+    fn judge_missed(&mut self, user_id: i64, inbox: &Inbox) {
+        if !self.book.silent.contains(&user_id) {
+            return;
+        }
+        for (id, rows) in self.rows().iter().filter(|(_, rows)| rows.participants.contains_key(&user_id)) {
+            let others = rows.messages.values().filter(|it| it.sender_id != user_id && it.deleted_at.is_none());
+            let missed = others.count();
+            let told = inbox.notifications.values().filter(|row| row.conversation_id == *id);
+            let told = told.map(|row| serde_json::from_str::<Value>(&row.data).unwrap_or_default()["count"].clone());
+            let told: Vec<Value> = told.collect();
+            if told.iter().map(Value::as_u64).ne((missed > 0).then_some(Some(missed as u64))) {
+                self.blame(format!(
+                    "conversation {id}: {user_id} has missed {missed} messages, but is told of {told:?}"
+                ));
             }
         }
     }

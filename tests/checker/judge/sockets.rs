@@ -209,7 +209,8 @@ impl<'a> Watch<'a> {
                 return (!may_repeat).then(|| format!("event {event_id} came after {shown}"));
             }
             Some(shown) if !self.may_skip(judge, id, shown + 1..event_id, moment) => {
-                return Some(format!("event {event_id} came after {shown}: a gap"));
+                let missing: Vec<_> = (shown + 1..event_id).take(5).filter_map(|missing| rows.event(missing)).collect();
+                return Some(format!("event {event_id} came after {shown}, without {missing:?}"));
             }
             None if matches!(self.session.endpoint, Endpoint::User { .. }) => {
                 let comes = self.absences[&id].iter().any(|absence| absence.until == event_id);
@@ -221,7 +222,8 @@ impl<'a> Watch<'a> {
             Some(shown) if *shown + 1 < event_id && self.absences[&id].iter().any(|it| it.until == event_id) => {
                 self.joined.insert(id);
             }
-            None if event_id <= head && may_repeat => return None,
+            // Perhaps the answer to an earlier try: of what was before, a socket of the guide is told nothing else.
+            None if may_repeat => return None,
             None if event_id <= head => return Some(format!("event {event_id} is from before the socket")),
             _ => {}
         }

@@ -97,6 +97,17 @@ impl Error {
         }
     }
 
+    /// The store was lost while it stored this: it did so, or did not.
+    pub fn unknown() -> Self {
+        Self {
+            retry_after_ms: Some(1_000),
+            ..Self::new(
+                Code::Unavailable,
+                "the store was lost on the way, and this is stored or is not; look, or repeat it under the same key",
+            )
+        }
+    }
+
     pub fn internal() -> Self {
         Self::new(Code::Internal, "the server failed on this; the operator's log has the details")
     }

@@ -78,7 +78,9 @@ CREATE TABLE messages (
     data TEXT,
     created_at BIGINT NOT NULL,
     edited_at BIGINT,
-    deleted_at BIGINT
+    deleted_at BIGINT,
+    -- The event that told of the deletion; an erasure has none.
+    deleted_event_id BIGINT
 );
 CREATE INDEX messages_of_conversation ON messages (conversation_id, id);
 CREATE UNIQUE INDEX messages_by_client_id ON messages (conversation_id, sender_id, client_id) WHERE client_id IS NOT NULL;

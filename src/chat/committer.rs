@@ -7,8 +7,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Chat, Reply};
-use crate::error::{Error, Result};
-use crate::store::commit::{Command, Outcome};
+use crate::error::Error;
+use crate::protocol::Close;
+use crate::store::Fault;
+use crate::store::commit::Command;
 
 /// Most commands in one transaction.
 const BATCH_MAX: usize = 256;
@@ -45,32 +47,45 @@ pub(super) async fn run(chat: Arc<Chat>, index: usize, mut queue: mpsc::Receiver
 
 async fn commit(chat: &Arc<Chat>, batch: Vec<Job>) {
     let (commands, replies): (Vec<Command>, Vec<Reply>) = batch.into_iter().map(|job| (job.command, job.reply)).unzip();
-    let outcomes = match chat.store.commit(&commands).await {
-        Ok(outcomes) => outcomes,
-        Err(fault) if fault.is_refusal() && commands.len() > 1 => one_by_one(chat, &commands).await,
+    let outcome = chat.store.commit(&commands).await;
+    let is_alone = commands.len() == 1;
+    let jobs = commands.into_iter().zip(replies).map(|(command, reply)| Job { command, reply });
+    match outcome {
+        Ok(outcomes) => {
+            for (job, outcome) in jobs.zip(outcomes) {
+                chat.announce(job, outcome);
+            }
+        }
+        // A statement that the database refuses is one command's fault, so that the others are tried alone.
+        Err(fault) if fault.is_refusal() && !is_alone => {
+            for job in jobs {
+                Box::pin(commit(chat, vec![job])).await;
+            }
+        }
+        Err(fault) if fault.is_refusal() => {
+            for job in jobs {
+                let conversation_id = job.command.conversation_id;
+                tracing::error!(error = %fault, conversation.id = conversation_id, "the store refused a command");
+                chat.announce(job, Err(Error::internal()));
+            }
+        }
+        Err(fault @ Fault::Unknown(_)) => lose(fault, jobs),
         Err(fault) => {
             let error = Error::from(fault);
-            commands.iter().map(|_| Err(error.clone())).collect()
+            jobs.for_each(|job| chat.announce(job, Err(error.clone())));
         }
-    };
-    for ((command, reply), outcome) in commands.into_iter().zip(replies).zip(outcomes) {
-        chat.announce(Job { command, reply }, outcome);
     }
 }
 
-/// A statement that the database refuses is one command's fault, so that the others are tried alone.
-async fn one_by_one(chat: &Arc<Chat>, commands: &[Command]) -> Vec<Result<Outcome>> {
-    let mut outcomes = Vec::with_capacity(commands.len());
-    for command in commands {
-        let outcome = match chat.store.commit(std::slice::from_ref(command)).await {
-            Ok(mut outcome) => outcome.pop().unwrap_or_else(|| Err(Error::internal())),
-            Err(fault) if fault.is_refusal() => {
-                tracing::error!(error = %fault, conversation.id = command.conversation_id, "the store refused a command");
-                Err(Error::internal())
-            }
-            Err(fault) => Err(fault.into()),
-        };
-        outcomes.push(outcome);
+/// Nobody knows what came of these commands: whoever asked by a socket comes back and sees.
+fn lose(fault: Fault, jobs: impl Iterator<Item = Job>) {
+    let error = Error::from(fault);
+    for Job { reply, .. } in jobs {
+        if let Some(outbox) = reply.outbox() {
+            outbox.close(Close::TryAgainLater);
+        }
+        if let Reply::Waiter(waiter) = reply {
+            let _ = waiter.send(Err(error.clone()));
+        }
     }
-    outcomes
 }

@@ -22,6 +22,8 @@ use crate::store::Fault;
 const POSITION_CHECK: Duration = Duration::from_secs(30);
 /// How long a committed event may take to be delivered here before it counts as missed.
 const ANNOUNCING: Duration = Duration::from_secs(1);
+/// How long to wait before a store is asked again that is out of reach.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 /// How often the store is swept of what is no longer needed, and last_seen of those who are here is written.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How many events one repair reads at a time.
@@ -106,32 +108,46 @@ async fn repair(chat: Arc<Chat>, mut gaps: mpsc::Receiver<Topic>) {
     }
 }
 
-/// Compares the positions of quiet topics with the store's.
+/// Compares the positions of quiet topics with the store's; of all topics once the answer to a commit was lost.
 async fn check_positions(chat: Arc<Chat>) {
     let mut checks = interval(POSITION_CHECK / 2);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        checks.tick().await;
-        let Some(since) = Instant::now().checked_sub(POSITION_CHECK / 2) else { continue };
-        let idle = chat.hub.idle_since(since);
-        for chunk in idle.chunks(256) {
-            let topics: Vec<Topic> = chunk.iter().map(|(topic, _)| *topic).collect();
-            let Ok(positions) = chat.store.last_event_ids(&topics).await else { break };
-            let behind =
-                chunk.iter().filter(|(topic, position)| positions.get(topic).is_some_and(|last| last > position));
-            let behind: Vec<_> = behind.copied().collect();
-            if behind.is_empty() {
-                continue;
-            }
-            // What has just been committed is on its way here, and knows whose command it answers.
-            tokio::time::sleep(ANNOUNCING).await;
-            for (topic, position) in behind {
-                if chat.hub.room(topic).and_then(|room| room.last_event_id()) == Some(position) {
-                    let _ = chat.catch_up(topic).await;
+        tokio::select! {
+            biased;
+            () = chat.store.commit_was_lost() => {
+                while check_idle(&chat, Instant::now()).await.is_err() {
+                    tokio::time::sleep(STORE_PAUSE).await;
                 }
+            }
+            _ = checks.tick() => {
+                let Some(since) = Instant::now().checked_sub(POSITION_CHECK / 2) else { continue };
+                let _ = check_idle(&chat, since).await;
             }
         }
     }
+}
+
+/// Compares the positions of topics to which nothing was delivered since then, and reads what is missing.
+async fn check_idle(chat: &Arc<Chat>, since: Instant) -> Result<(), Fault> {
+    let idle = chat.hub.idle_since(since);
+    for chunk in idle.chunks(256) {
+        let topics: Vec<Topic> = chunk.iter().map(|(topic, _)| *topic).collect();
+        let positions = chat.store.last_event_ids(&topics).await?;
+        let behind = chunk.iter().filter(|(topic, position)| positions.get(topic).is_some_and(|last| last > position));
+        let behind: Vec<_> = behind.copied().collect();
+        if behind.is_empty() {
+            continue;
+        }
+        // What has just been committed is on its way here, and knows whose command it answers.
+        tokio::time::sleep(ANNOUNCING).await;
+        for (topic, position) in behind {
+            if chat.hub.room(topic).and_then(|room| room.last_event_id()) == Some(position) {
+                chat.catch_up(topic).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn sweep(chat: Arc<Chat>, events_retention: Option<Duration>) {

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::auth::{AuthSettings, Verifier};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::{http, telemetry};
@@ -35,7 +36,8 @@ pub struct Server {
 impl Server {
     /// Opens the store, then the listeners. They close when the token is cancelled.
     pub async fn start(settings: Settings, stop: CancellationToken) -> Result<Self> {
-        // The ports are taken first: what is wrong with them is said before anything is opened.
+        // What is wrong with the keys is said first, and with the ports before anything is opened.
+        Verifier::new(AuthSettings::configured(&settings)?, Clock::system())?;
         let listener = http::server::listen(settings.listen)?;
         let admin = settings.admin_listen.map(http::server::listen).transpose()?;
         Self::start_on(settings, listener, admin, stop, |router| router).await

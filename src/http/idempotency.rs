@@ -31,6 +31,9 @@ impl Idempotency {
 
     /// The key as the store keeps it, for a caller and a body; `caller_id` is 0 for the platform.
     pub fn key(self, caller_id: i64, body: &str) -> Option<IdempotencyKey> {
+        // The same JSON written otherwise is the same request.
+        let parsed: Option<serde_json::Value> = serde_json::from_str(body).ok();
+        let body = parsed.map_or_else(|| body.to_owned(), |body| body.to_string());
         let fingerprint = fingerprint_of(format!("{}\n{body}", self.target).as_bytes());
         Some(IdempotencyKey { caller_id, key: self.key?, fingerprint })
     }

@@ -1,5 +1,6 @@
 //! The accept loop: connections to requests to the router, within time and size, until told to stop.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
-use hyper::body::Incoming;
+use axum::http::{HeaderValue, Request, Response, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::unread;
 use crate::app::App;
 
 /// The address at the other end of a request's connection.
@@ -28,6 +30,8 @@ const BACKLOG: u32 = 4_096;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most bytes of a request's head: a token of 8 KiB and its surroundings fit.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a request may take that is under way when the server stops; its body may never end.
+const LAST_REQUEST_TIME: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no more sockets to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
@@ -78,7 +82,7 @@ pub async fn serve_stream(
 ) {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip()));
-        router.clone().oneshot(request.map(Body::new))
+        answer(router.clone(), request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -92,7 +96,22 @@ pub async fn serve_stream(
         _ = connection.as_mut() => {}
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+            let _ = tokio::time::timeout(LAST_REQUEST_TIME, connection).await;
         }
     }
+}
+
+/// Answers a request; what is left of its body is read first, or the client would lose the connection, and maybe the answer.
+async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if request.body().is_end_stream() {
+        return router.oneshot(request.map(Body::new)).await;
+    }
+    let is_waited_for = request.headers().contains_key(header::EXPECT);
+    let (parts, body) = request.into_parts();
+    let (body, unread) = unread::keep(body);
+    let mut response = router.oneshot(Request::from_parts(parts, Body::new(body))).await?;
+    if !unread.read_to_end(is_waited_for).await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }

@@ -204,7 +204,7 @@ async fn bury_alive(conn: &mut Conn<'_>, ids: &[i64], now: i64) -> Result<(), sq
                 query = query.bind(*id);
             }
         })?;
-        bury(conn, &alive.into_iter().map(|(id,)| id).collect::<Vec<_>>(), now).await?;
+        bury(conn, &alive.into_iter().map(|(id,)| id).collect::<Vec<_>>(), now, None).await?;
     }
     Ok(())
 }

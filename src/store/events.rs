@@ -217,8 +217,8 @@ impl Today {
             "reaction_added" | "reaction_removed" => {
                 let reaction = Reaction { reaction: data.reaction?, emoji: data.emoji?, user: person(row.actor_id)? };
                 let message_id = row.subject_id?;
-                // A tombstone has no reactions; after an erasure no later event would say so.
-                if row.kind == "reaction_added" && !stored?.message.is_deleted {
+                // A tombstone has no reactions; after an erasure no later event says so.
+                if row.kind == "reaction_added" && !stored?.is_erased {
                     Event::ReactionAdded { message_id, reaction }
                 } else {
                     Event::ReactionRemoved { message_id, reaction }

@@ -15,6 +15,8 @@ pub struct StoredMessage {
     pub conversation_id: i64,
     pub event_id: i64,
     pub client_id: Option<String>,
+    /// Whether it was deleted without an event that says so.
+    pub is_erased: bool,
     pub message: Message,
 }
 
@@ -32,6 +34,7 @@ struct Row {
     created_at: i64,
     edited_at: Option<i64>,
     deleted_at: Option<i64>,
+    deleted_event_id: Option<i64>,
     first_name: String,
     last_name: String,
     username: Option<String>,
@@ -47,7 +50,8 @@ struct Row {
 
 const SELECT: &str = "
     SELECT m.id, m.conversation_id, m.event_id, m.sender_id, m.client_id, m.content, m.message_type, m.data,
-           m.created_at, m.edited_at, m.deleted_at, u.first_name, u.last_name, u.username, u.avatar_url,
+           m.created_at, m.edited_at, m.deleted_at, m.deleted_event_id,
+           u.first_name, u.last_name, u.username, u.avatar_url,
            r.id AS reply_id, r.content AS reply_content, ru.id AS reply_sender_id,
            ru.first_name AS reply_first_name, ru.last_name AS reply_last_name, ru.username AS reply_username,
            ru.avatar_url AS reply_avatar_url
@@ -96,6 +100,7 @@ impl Row {
             conversation_id: self.conversation_id,
             event_id: self.event_id,
             client_id: self.client_id,
+            is_erased: self.deleted_at.is_some() && self.deleted_event_id.is_none(),
             message,
         }
     }

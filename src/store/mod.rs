@@ -35,6 +35,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -43,25 +44,35 @@ pub use attachments::NewAttachment;
 pub use links::Links;
 use sql::{Conn, fetch_one};
 
-/// A fault of the database. Told to clients as `unavailable`: nothing was stored.
+/// A fault of the database. Its texts name tables and columns, not values.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Fault(#[from] pub sqlx::Error);
+pub enum Fault {
+    /// Nothing was stored.
+    #[error(transparent)]
+    Failed(#[from] sqlx::Error),
+    /// The answer to a COMMIT got lost: all was stored, or nothing.
+    #[error("the answer to a commit is lost: {0}")]
+    Unknown(sqlx::Error),
+}
 
 impl From<Fault> for Error {
-    /// The one place where a database's fault is logged. Its texts name tables and columns, not values.
+    /// The one place where a database's fault is logged.
     fn from(fault: Fault) -> Self {
-        tracing::warn!(error = %fault.0, "the store failed");
-        Self::unavailable()
+        tracing::warn!(error = %fault, "the store failed");
+        match fault {
+            Fault::Failed(_) => Self::unavailable(),
+            Fault::Unknown(_) => Self::unknown(),
+        }
     }
 }
 
 impl Fault {
     /// Whether the database itself refused a statement, as against being out of reach or held up.
     pub fn is_refusal(&self) -> bool {
-        matches!(&self.0, sqlx::Error::Database(error)
+        let Self::Failed(error) = self else { return false };
+        matches!(error, sqlx::Error::Database(error)
             if !is_not_writable(error.as_ref()) && !is_held_up(error.as_ref()))
-            || matches!(&self.0, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
+            || matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
     }
 }
 
@@ -73,6 +84,7 @@ pub struct Store {
     db: Db,
     clock: Clock,
     links: Arc<Links>,
+    lost_commits: Arc<Notify>,
     #[cfg(test)]
     seams: Option<Arc<simulated::Seams>>,
 }
@@ -122,7 +134,8 @@ pub struct Tx(Open);
 
 enum Open {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    /// With whom to tell that the answer to its COMMIT was lost.
+    Postgres(Transaction<'static, Postgres>, Arc<Notify>),
     #[cfg(test)]
     Simulated(simulated::Transaction),
 }
@@ -131,7 +144,7 @@ impl Tx {
     fn conn(&mut self) -> Conn<'_> {
         match &mut self.0 {
             Open::Sqlite(tx) => Conn::Sqlite(tx),
-            Open::Postgres(tx) => Conn::Postgres(tx),
+            Open::Postgres(tx, _) => Conn::Postgres(tx),
             #[cfg(test)]
             Open::Simulated(tx) => Conn::Sqlite(tx.conn()),
         }
@@ -149,7 +162,13 @@ impl Tx {
     async fn commit(self) -> Found<()> {
         match self.0 {
             Open::Sqlite(tx) => tx.commit().await?,
-            Open::Postgres(tx) => tx.commit().await?,
+            Open::Postgres(tx, lost_commits) => tx.commit().await.map_err(|error| {
+                if commit::lost::is_refusal(&error) {
+                    return Fault::Failed(error);
+                }
+                lost_commits.notify_one();
+                Fault::Unknown(error)
+            })?,
             #[cfg(test)]
             Open::Simulated(tx) => tx.commit().await?,
         }
@@ -171,6 +190,7 @@ impl Store {
             db,
             clock,
             links,
+            lost_commits: Arc::default(),
             #[cfg(test)]
             seams: None,
         })
@@ -201,6 +221,11 @@ impl Store {
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await?;
         }
         Ok(())
+    }
+
+    /// Waits for a commit whose answer was lost: it may have made events that nobody has been told of.
+    pub async fn commit_was_lost(&self) {
+        self.lost_commits.notified().await;
     }
 
     /// Waits for the connections to close, so that everything is on disk.
@@ -247,7 +272,7 @@ impl Store {
         self.pass_seam().await;
         Ok(Tx(match &self.db {
             Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Postgres { pool, .. } => Open::Postgres(begin_whole(pool).await?),
+            Db::Postgres { pool, .. } => Open::Postgres(begin_whole(pool).await?, self.lost_commits.clone()),
             #[cfg(test)]
             Db::Simulated(database) => Open::Simulated(database.begin(self.seams.clone()).await?),
         }))
@@ -264,7 +289,7 @@ impl Store {
     /// Takes note of a fault: after one that says the session can't write, connections are looked at
     /// before they are used again, or a failed-over server's old sessions would be kept for days.
     fn note(&self, fault: &Fault) {
-        if let (Db::Postgres { doubt, .. }, sqlx::Error::Database(error)) = (&self.db, &fault.0)
+        if let (Db::Postgres { doubt, .. }, Fault::Failed(sqlx::Error::Database(error))) = (&self.db, fault)
             && is_not_writable(error.as_ref())
         {
             *doubt.lock() = Some(Instant::now());

@@ -138,7 +138,7 @@ impl Store {
     /// A server's own way to the simulated database.
     pub(crate) fn simulated(database: Database, seams: Option<Arc<Seams>>, clock: Clock) -> Self {
         let links = Arc::new(Links::new(None, Duration::from_secs(300)));
-        Self { db: Db::Simulated(database), clock, links, seams }
+        Self { db: Db::Simulated(database), clock, links, lost_commits: Arc::default(), seams }
     }
 
     pub(super) async fn pass_seam(&self) {

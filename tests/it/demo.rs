@@ -102,6 +102,15 @@ async fn the_page_is_for_this_machine_and_for_no_cache() {
 }
 
 #[tokio::test]
+async fn the_samples_fit_whatever_is_allowed() {
+    let listeners = [("TIDINGS_LISTEN", "127.0.0.1:0"), ("TIDINGS_ADMIN_LISTEN", "off")];
+    for other in [("TIDINGS_REACTIONS", "*"), ("TIDINGS_REACTIONS", "up=👍"), ("TIDINGS_TEXT_CHARS_MAX", "10")] {
+        let demo = Demo::start(&[listeners[0], listeners[1], other]).await;
+        assert_eq!(demo.page("localhost").await.status, 200, "{other:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_folder_goes_with_the_demo() {
     for signal in ["TERM", "INT"] {
         let mut demo = Demo::on_free_ports().await;

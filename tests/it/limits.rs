@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::rest::answer;
 use crate::support::{Caller, Store, TestServer, both_stores};
@@ -102,4 +103,27 @@ async fn properties_are_taken_up_to_their_bound(store: Store) {
     assert_eq!(send(4_096).await["type"], "chat_message");
     let error = send(4_097).await;
     assert_eq!((&error["code"], &error["field"]), (&json!("too_large"), &json!("data")));
+}
+
+#[tokio::test]
+async fn a_request_answered_before_its_body_is_read_leaves_the_connection_whole() {
+    let server = TestServer::start(Store::Sqlite).await;
+    let mut connection = tokio::net::TcpStream::connect(server.address()).await.expect("a connection");
+    for size in [20_usize, 200_000] {
+        let head = format!(
+            "POST /api/v1/conversations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.expect("the head is sent");
+        // In a packet of its own, as HTTP clients do it.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        connection.write_all(&vec![b' '; size]).await.expect("the body is sent");
+        let mut answer = Vec::new();
+        let mut bytes = [0; 4_096];
+        while !answer.ends_with(b"}") {
+            let count = connection.read(&mut bytes).await.expect("an answer");
+            assert!(count > 0, "the connection is lost after {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&bytes[..count]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer));
+    }
 }

@@ -291,6 +291,10 @@ async fn a_request_repeated_under_its_key_takes_effect_once(store: Store) {
     let (first, second) = tokio::join!(send("k1", "a"), send("k1", "a"));
     assert_eq!((first.expect(201), second.expect(201)), (json!({ "count": 1 }), json!({ "count": 1 })));
     send("k1", "another").await.refused(409, "conflict");
+    let written_otherwise = r#"{ "message": "b", "title":"a", "user_id": 1 }"#;
+    let request = server.request(Method::POST, NOTIFICATIONS, Caller::Platform).header("idempotency-key", "k1");
+    let request = request.header("content-type", "application/json").body(written_otherwise);
+    assert_eq!(answer(request).await.expect(201), json!({ "count": 1 }));
     send(&"é".repeat(64), "b").await.expect(201);
     for wrong in ["", &"é".repeat(65)] {
         send(wrong, "c").await.refused(400, "invalid_field");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::proxy::{Commit, Proxy};
 use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 both_stores!(while_the_store_takes_no_writes_commands_are_unavailable_and_sockets_stay);
@@ -63,4 +64,56 @@ async fn clients_that_hang_up_leave_no_transaction_open() {
     until("no session is left in a transaction", async || server.database.number(open).await == 0).await;
     let output = server.output();
     assert!(!output.contains("already a transaction in progress"), "{output}");
+}
+
+/// A server on PostgreSQL, with something between the two.
+async fn behind_a_proxy() -> (TestServer, Proxy) {
+    let mut server = TestServer::start(Store::Postgres).await;
+    let proxy = Proxy::before(server.database.url()).await;
+    server.set("TIDINGS_DATABASE_URL", proxy.url());
+    server.restart().await;
+    (server, proxy)
+}
+
+#[tokio::test]
+async fn what_a_commit_did_whose_answer_was_lost_is_found_out_and_told() {
+    let (server, proxy) = behind_a_proxy().await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let messages = format!("/api/v1/conversations/{conversation_id}/messages");
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let mut bob = server.connect_as(2).chat(conversation_id).await;
+    alice.expect_nothing().await;
+    bob.expect_nothing().await;
+
+    proxy.next(Commit::AnswerIsLost, false);
+    let sent = alice.command(json!({ "type": "chat_message", "message": "By socket" })).await;
+    assert_eq!((&sent["type"], &sent["event_id"]), (&json!("chat_message"), &json!(1)), "{sent}");
+    assert!(proxy.has_struck());
+    assert_eq!(bob.expect("chat_message").await["message"]["content"], "By socket");
+
+    proxy.next(Commit::AnswerIsLost, false);
+    server.post(&messages, 1, json!({ "message": "By request" })).await.expect(201);
+    assert_eq!(bob.expect("chat_message").await["message"]["content"], "By request");
+    alice.expect("chat_message").await;
+
+    proxy.next(Commit::IsLost, false);
+    alice.send(json!({ "type": "chat_message", "message": "Never" })).await;
+    assert_eq!(alice.expect("error").await["code"], "unavailable");
+    bob.expect_nothing().await;
+    assert_eq!(server.database.number("SELECT COUNT(*) FROM messages").await, 2);
+}
+
+#[tokio::test]
+async fn where_nobody_knows_what_a_commit_did_the_socket_ends_and_what_was_stored_is_heard_later() {
+    let (server, proxy) = behind_a_proxy().await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let mut bob = server.connect_as(2).chat(conversation_id).await;
+    alice.expect_nothing().await;
+    bob.expect_nothing().await;
+    proxy.next(Commit::AnswerIsLost, true);
+    alice.send(json!({ "type": "chat_message", "message": "Is it there?" })).await;
+    alice.expect_close(1013).await;
+    proxy.come_back();
+    assert_eq!(bob.expect("chat_message").await["message"]["content"], "Is it there?");
 }

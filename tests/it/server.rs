@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::process::Process;
 use crate::support::{Caller, Store, TestServer, both_stores};
 
 both_stores!(
@@ -60,4 +61,15 @@ async fn a_stopped_server_ends_well_and_takes_its_port_again(store: Store) {
 
     assert_eq!(server.address(), address);
     server.connect_as(1).chat(conversation_id).await.say("Back again").await;
+}
+
+#[tokio::test]
+async fn without_a_key_that_is_said_also_where_the_port_is_taken() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut process = Process::start(&["serve"], folder.path(), &[("TIDINGS_LISTEN".to_owned(), address)]);
+    assert!(!process.ended().await.success());
+    let output = process.output();
+    assert!(output.contains("TIDINGS_JWT_SECRET"), "{output}");
 }

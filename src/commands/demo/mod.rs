@@ -44,10 +44,9 @@ pub async fn run(settings: Settings) -> Result<()> {
     let stop = CancellationToken::new();
     let page = page_settings(tokens.clone());
     let with_page = |router| http::demo::with_page(router, page);
-    let api_key = settings.api_key[0].clone();
     let server = Server::start_on(settings, listeners.0, listeners.1, stop.clone(), with_page).await?;
     let result = tokio::select! {
-        result = play(&server, &api_key, &tokens) => result,
+        result = play(&server, &tokens) => result,
         () = signals => Ok(()),
     };
     println!("stopping: the demo's folder goes with it");
@@ -57,9 +56,11 @@ pub async fn run(settings: Settings) -> Result<()> {
 }
 
 /// Fills the server, says how to use it, and lets the bot answer for ever.
-async fn play(server: &Server, api_key: &Secret, tokens: &Tokens) -> Result<()> {
+async fn play(server: &Server, tokens: &Tokens) -> Result<()> {
+    let settings = &server.app.settings;
+    let api_key = &settings.api_key[0];
     let address = reachable(server.address);
-    Platform::new(address, api_key.clone(), tokens.clone())?.fill().await.context("the samples could not be made")?;
+    Platform::new(address, settings, tokens.clone())?.fill().await.context("the samples could not be made")?;
     let mut bot = Bot::new(address, tokens.clone());
     let socket = bot.connect().await.context("the bot could not connect")?;
     let banner = Banner { address, api_key, ada: &tokens.of(&ADA)?, grace: &tokens.of(&GRACE)? };

@@ -9,7 +9,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use super::Tokens;
-use crate::config::Secret;
+use crate::config::{Reactions, Secret, Settings};
 
 /// Somebody whom the demo knows.
 pub struct Person {
@@ -38,13 +38,23 @@ pub struct Platform {
     base: String,
     api_key: Secret,
     tokens: Tokens,
+    text_chars_max: Option<u64>,
+    reactions: Reactions,
 }
 
 impl Platform {
-    pub fn new(address: SocketAddr, api_key: Secret, tokens: Tokens) -> Result<Self> {
+    /// Of the settings it takes what messages and reactions may be.
+    pub fn new(address: SocketAddr, settings: &Settings, tokens: Tokens) -> Result<Self> {
         // Loopback needs no proxy, whatever the environment says about other addresses.
         let http = Client::builder().no_proxy().timeout(REQUEST_TIME_MAX).build()?;
-        Ok(Self { http, base: format!("http://{address}/api/v1"), api_key, tokens })
+        Ok(Self {
+            http,
+            base: format!("http://{address}/api/v1"),
+            api_key: settings.api_key[0].clone(),
+            tokens,
+            text_chars_max: settings.text_chars_max,
+            reactions: settings.reactions.clone(),
+        })
     }
 
     /// Makes all there is.
@@ -122,12 +132,25 @@ impl Platform {
 
     /// A message's id.
     async fn say(&self, conversation_id: i64, sender: &Person, text: &str, reply_to: Option<i64>) -> Result<i64> {
+        let most = self.text_chars_max.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let text: String = text.chars().take(most).collect();
         let body = json!({ "message": text, "reply_to": reply_to, "sender_id": sender.id });
         let message = self.post(&format!("conversations/{conversation_id}/messages"), body).await?;
         message["id"].as_i64().context("a message has an id")
     }
 
+    /// A reaction, where there is such a one.
     async fn react(&self, message_id: i64, person: &Person, reaction: &str) -> Result<()> {
+        let reaction = match &self.reactions {
+            Reactions::Any => match reaction {
+                "wow" => "😮",
+                "laugh" => "😂",
+                "love" => "❤",
+                _ => "👍",
+            },
+            Reactions::Named(known) if known.iter().any(|known| known.name == reaction) => reaction,
+            Reactions::Named(_) => return Ok(()),
+        };
         let path = format!("messages/{message_id}/reactions/{reaction}");
         self.call(Method::PUT, &path, Some(person), json!({})).await.map(drop)
     }

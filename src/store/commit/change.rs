@@ -92,8 +92,9 @@ impl Context<'_> {
             return Ok(Ok(Outcome::Unchanged(told)));
         }
         self.quote_as(id, "");
-        bury(conn, &[id], self.now).await?;
-        Ok(Ok(self.told(stored.conversation_id, deleted(self.now), actor, about, None)))
+        let outcome = self.told(stored.conversation_id, deleted(self.now), actor, about, None);
+        bury(conn, &[id], self.now, outcome.answer().and_then(|told| told.event_id)).await?;
+        Ok(Ok(outcome))
     }
 
     /// Later replies of the batch to a message show what it says by then.
@@ -185,14 +186,21 @@ fn logged(reaction: &Reaction) -> Option<String> {
     Some(serde_json::json!({ "reaction": reaction.reaction, "emoji": reaction.emoji }).to_string())
 }
 
-/// Turns messages into tombstones: nothing of what they held is left.
-pub(in crate::store) async fn bury(conn: &mut Conn<'_>, ids: &[i64], now: i64) -> Result<(), sqlx::Error> {
+/// Turns messages into tombstones: nothing of what they held is left. An event tells of it, unless they are erased.
+pub(in crate::store) async fn bury(
+    conn: &mut Conn<'_>,
+    ids: &[i64],
+    now: i64,
+    event_id: Option<i64>,
+) -> Result<(), sqlx::Error> {
     remove_words(conn, ids).await?;
     for id in ids {
         execute!(
             conn,
-            "UPDATE messages SET content = '', data = NULL, edited_at = NULL, deleted_at = $1 WHERE id = $2",
+            "UPDATE messages SET content = '', data = NULL, edited_at = NULL, deleted_at = $1, deleted_event_id = $2
+             WHERE id = $3",
             now,
+            event_id,
             *id
         )?;
         execute!(conn, "DELETE FROM message_revisions WHERE message_id = $1", *id)?;

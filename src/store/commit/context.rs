@@ -18,6 +18,8 @@ pub(super) struct Conversation {
     pub last_event_id: i64,
     pub last_message_id: i64,
     pub active_at: i64,
+    /// The transaction's number, where the database gives it one.
+    transaction_id: i64,
 }
 
 /// Somebody who is in a conversation.
@@ -62,6 +64,8 @@ struct KnownRow {
 pub(super) struct Context<'a> {
     pub store: &'a Store,
     pub now: i64,
+    /// The transaction's number; none on SQLite, or where there is nothing to be changed.
+    pub transaction_id: Option<i64>,
     pub conversations: BTreeMap<i64, Conversation>,
     pub members: HashMap<(i64, i64), Member>,
     pub known: KnownIds,
@@ -106,6 +110,7 @@ impl<'a> Context<'a> {
         Ok(Self {
             store,
             now: store.clock.now_ms(),
+            transaction_id: conversations.values().map(|row| row.transaction_id).find(|id| *id > 0),
             conversations,
             members,
             known,
@@ -340,7 +345,9 @@ impl Command {
 async fn lock_conversations(conn: &mut Conn<'_>, ids: &[i64]) -> Result<BTreeMap<i64, Conversation>, sqlx::Error> {
     let ids = padded(ids);
     let sql = format!(
-        "SELECT id, kind, last_event_id, last_message_id, active_at FROM conversations WHERE id IN ({}) ORDER BY id {}",
+        "SELECT id, kind, last_event_id, last_message_id, active_at, {} AS transaction_id
+         FROM conversations WHERE id IN ({}) ORDER BY id {}",
+        conn.pick("0", "CAST(CAST(pg_current_xact_id() AS TEXT) AS BIGINT)"),
         list(0, ids.len()),
         conn.pick("", "FOR UPDATE")
     );

@@ -3,6 +3,7 @@
 
 pub(super) mod change;
 mod context;
+pub(super) mod lost;
 mod members;
 mod read;
 mod send;
@@ -119,6 +120,7 @@ impl Store {
     async fn commit_all(&self, commands: &[Command]) -> Result<Vec<Result<Outcome>>, Fault> {
         let mut tx = self.begin().await?;
         let mut outcomes = Vec::with_capacity(commands.len());
+        let transaction_id;
         {
             let conn = &mut tx.conn();
             let mut context = Context::load(self, conn, commands).await?;
@@ -126,6 +128,7 @@ impl Store {
                 let outcome = context.decide(conn, command).await?;
                 outcomes.push(outcome.map(|outcome| outcome.seen_past(context.cleared_up_to(command))));
             }
+            transaction_id = context.transaction_id;
             context.write(conn).await?;
         }
         #[cfg(feature = "planted-bugs")]
@@ -133,7 +136,10 @@ impl Store {
             tx.commit_later();
             return Ok(outcomes);
         }
-        tx.commit().await?;
+        match (tx.commit().await, transaction_id) {
+            (Err(Fault::Unknown(lost)), Some(id)) => self.find_out(id, lost).await?,
+            (committed, _) => committed?,
+        }
         Ok(outcomes)
     }
 }

@@ -14,10 +14,12 @@ use crate::store::{Found, Store};
 
 /// Most messages of one conversation in one transaction.
 const MESSAGES_MAX: i64 = 1_000;
-/// About how many messages, each as often as somebody is notified of it, one transaction takes.
-const COUNTED_MAX: usize = 8_192;
+/// How many people one transaction notifies, and about how many messages, each as often as somebody is notified of it.
+/// Few: while it lasts nobody can send in these conversations, and with SQLite nowhere.
+const RECIPIENTS_MAX: usize = 512;
+const COUNTED_MAX: usize = 2_048;
 /// How many participants are looked at in one read.
-const PAGE: i64 = 1_024;
+const PAGE: i64 = 512;
 
 /// A conversation whose participants are to be notified of new messages.
 #[derive(Clone, Debug)]
@@ -104,7 +106,8 @@ impl Store {
         for progress in &mut held {
             let Some(raise) = by_id.get(&progress.id) else { continue };
             let counted: usize = recipients.iter().map(|recipient| recipient.message_ids.len()).sum();
-            if counted >= COUNTED_MAX || step(conn, progress, raise, counted, now, &mut recipients).await? {
+            let is_full = counted >= COUNTED_MAX || recipients.len() >= RECIPIENTS_MAX;
+            if is_full || step(conn, progress, raise, counted, now, &mut recipients).await? {
                 raised.unfinished.push(progress.id);
             }
         }
@@ -178,7 +181,7 @@ async fn step(
             let Some(recipient) = reader.recipient(raise, &messages) else { continue };
             budget = budget.saturating_sub(recipient.message_ids.len());
             recipients.push(recipient);
-            if budget == 0 {
+            if budget == 0 || recipients.len() >= RECIPIENTS_MAX {
                 progress.notifying_up_to = up_to;
                 return Ok(true);
             }

@@ -89,7 +89,7 @@ impl Store {
     }
 
     /// Brings notifications in line: read where the cursor has reached their last message or the user is in the
-    /// conversation no longer, deleted where no message is left, changed where one was deleted.
+    /// conversation no longer, deleted where no message is left, changed where one was deleted, which may leave it read.
     pub async fn settle_notifications(&self, unsettled: &[Unsettled]) -> Found<Vec<UserEvent>> {
         self.noted(self.settle_all(unsettled).await)
     }
@@ -109,23 +109,27 @@ impl Store {
                 read.push(tally);
             } else if tally.alive == 0 {
                 deleted.push(tally);
-            } else if tally.unread == 0 {
-                read.push(tally);
-            } else if tally.alive < tally.counted {
-                changed.push(tally);
+            } else {
+                if tally.unread == 0 {
+                    read.push(tally.clone());
+                }
+                if tally.alive < tally.counted {
+                    changed.push(tally);
+                }
             }
         }
+        let rewritten = rewrite(conn, &changed).await?;
+        forget_deleted(conn, &changed.iter().map(|tally| tally.id).collect::<Vec<_>>()).await?;
         mark_read(conn, &read.iter().map(|tally| tally.id).collect::<Vec<_>>()).await?;
         delete(conn, &deleted.iter().map(|tally| tally.id).collect::<Vec<_>>()).await?;
-        forget_deleted(conn, &changed.iter().map(|tally| tally.id).collect::<Vec<_>>()).await?;
+        for (user_id, notification) in rewritten {
+            log.notify(user_id, notification);
+        }
         for tally in &read {
             log.read(tally.user_id, WhichNotifications::Some { notification_ids: vec![tally.id] });
         }
         for tally in &deleted {
             log.deleted(tally.user_id, vec![tally.id]);
-        }
-        for (user_id, notification) in rewrite(conn, &changed).await? {
-            log.notify(user_id, notification);
         }
         if log.is_empty() {
             return Ok(Vec::new());

@@ -26,8 +26,10 @@ pub(super) struct Tally {
     pub counted: i64,
     /// Those that are not deleted.
     pub alive: i64,
-    /// Those that the user has neither read nor cleared; of them, the last one and how many people sent them.
+    /// Those that the user has neither read nor cleared.
     pub unread: i64,
+    /// Those that the user has not cleared, read or not: how many, from how many people, and the last one.
+    said: i64,
     senders: i64,
     last_message_id: Option<i64>,
 }
@@ -37,13 +39,13 @@ pub(super) async fn tally(conn: &mut Conn<'_>, ids: &[i64]) -> Result<Vec<Tally>
     let mut tallies = Vec::with_capacity(ids.len());
     for ids in ids.chunks(ROWS_MAX) {
         let ids = padded(ids);
-        let unread = "m.id > p.read_up_to AND m.id > p.cleared_up_to";
         let sql = format!(
             "SELECT n.id, n.user_id, n.conversation_id, COUNT(p.user_id) AS is_member,
                     COUNT(c.message_id) AS counted, COUNT(m.id) AS alive,
-                    COUNT(CASE WHEN {unread} THEN 1 END) AS unread,
-                    COUNT(DISTINCT CASE WHEN {unread} THEN m.sender_id END) AS senders,
-                    MAX(CASE WHEN {unread} THEN m.id END) AS last_message_id
+                    COUNT(CASE WHEN m.id > p.read_up_to AND m.id > p.cleared_up_to THEN 1 END) AS unread,
+                    COUNT(CASE WHEN m.id > p.cleared_up_to THEN 1 END) AS said,
+                    COUNT(DISTINCT CASE WHEN m.id > p.cleared_up_to THEN m.sender_id END) AS senders,
+                    MAX(CASE WHEN m.id > p.cleared_up_to THEN m.id END) AS last_message_id
              FROM notifications n
              LEFT JOIN participants p
                   ON p.conversation_id = n.conversation_id AND p.user_id = n.user_id AND p.left_at IS NULL
@@ -63,7 +65,7 @@ pub(super) async fn tally(conn: &mut Conn<'_>, ids: &[i64]) -> Result<Vec<Tally>
 }
 
 /// Writes what the notifications say as they are tallied, and gives them as they stand then. One
-/// without an unread message stays as it is.
+/// without a message stays as it is.
 pub(super) async fn rewrite(conn: &mut Conn<'_>, tallies: &[Tally]) -> Result<Vec<(i64, Notification)>, sqlx::Error> {
     let mut rewritten = Vec::with_capacity(tallies.len());
     for tallies in tallies.chunks(ROWS_MAX) {
@@ -78,12 +80,12 @@ pub(super) async fn rewrite(conn: &mut Conn<'_>, tallies: &[Tally]) -> Result<Ve
                 "conversation_id": tally.conversation_id,
                 "sender_id": sender_id,
                 "message_id": message_id,
-                "count": tally.unread + i64::from(planted!("count-one-more")),
+                "count": tally.said + i64::from(planted!("count-one-more")),
             });
             let notification = Notification {
                 id: tally.id,
                 title: TITLE.to_owned(),
-                message: text(tally.unread, tally.senders, people.get(&sender_id)),
+                message: text(tally.said, tally.senders, people.get(&sender_id)),
                 notification_type: TYPE.to_owned(),
                 timestamp: Time(created_at),
                 is_read: false,

@@ -229,6 +229,9 @@ async fn a_deleted_message_leaves_a_tombstone(store: Store) {
     assert_eq!((&tombstone["reactions"], &tombstone["attachments"]), (&json!([]), &json!([])));
     assert_eq!(messages[1]["message"]["content"], "Why?");
     assert_eq!(messages[1]["message"]["reply_to"]["content"], "");
+    let kinds: Vec<_> =
+        replayed.iter().filter(|frame| frame["event_id"].is_i64()).map(|frame| &frame["type"]).collect();
+    assert_eq!(kinds, ["chat_message", "reaction_added", "chat_message", "message_deleted"], "each is what it was");
 }
 
 async fn a_new_reaction_replaces_the_old_one(store: Store) {

@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod rest;
 pub mod server;

@@ -8,6 +8,7 @@ both!(
     a_message_after_a_reading_that_nobody_told_begins_another,
     a_deleted_message_leaves_the_count_and_the_last_one_deletes_it,
     where_only_messages_remain_that_the_cursor_has_passed_it_is_read,
+    reading_a_part_changes_nothing_of_the_count,
     leaving_clearing_and_the_end_of_the_conversation_read_it,
 );
 
@@ -103,8 +104,40 @@ async fn where_only_messages_remain_that_the_cursor_has_passed_it_is_read(store:
     scene.store.change(1, 1, Change::Delete { message_id: last }).await.expect("deleted");
     scene.inbox.message_deleted(last);
     scene.work().await;
-    assert_eq!(jane.heard_one()["type"], "notification_read");
-    assert!(scene.only(2).await.is_read);
+    let heard = jane.heard();
+    let kinds: Vec<_> = heard.iter().map(|frame| frame["type"].as_str().expect("a type")).collect();
+    assert_eq!(kinds, ["notification", "notification_read"]);
+    let left = serde_json::json!({"conversation_id": 1, "sender_id": 1, "message_id": first, "count": 1});
+    assert_eq!(heard[0]["notification"]["data"], left);
+    let read = scene.only(2).await;
+    assert!(read.is_read);
+    assert_eq!(data(&read), left, "it names the newest one left");
+}
+
+async fn reading_a_part_changes_nothing_of_the_count(store: TestStore) {
+    let scene = Scene::with_conversation(store).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(scene.say(1, 1, &[]).await);
+    }
+    scene.work().await;
+    let delete = async |message_id| {
+        scene.store.change(1, 1, Change::Delete { message_id }).await.expect("deleted");
+        scene.inbox.message_deleted(message_id);
+        scene.work().await;
+        data(&scene.only(2).await)["count"].as_i64().expect("a count")
+    };
+    scene.store.change(1, 2, Change::Read { message_id: ids[1] }).await.expect("read");
+    scene.inbox.settle(1, 2);
+    scene.work().await;
+    assert_eq!(data(&scene.only(2).await)["count"], 4);
+    assert_eq!(delete(ids[3]).await, 3, "one that is not read is deleted");
+    assert_eq!(delete(ids[0]).await, 2, "one that is read is deleted");
+    scene.say(1, 1, &[]).await;
+    scene.work().await;
+    assert_eq!(data(&scene.only(2).await)["count"], 3, "one more");
+    // What is read by the cursor alone is counted nowhere else.
+    assert_eq!(scene.store.count_unread(1, 2).await.expect("a count"), 2);
 }
 
 async fn leaving_clearing_and_the_end_of_the_conversation_read_it(store: TestStore) {

@@ -1,0 +1,108 @@
+//! A way to PostgreSQL that loses the answer to a COMMIT, as a failover or a killed connection does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What becomes of the next COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Commit {
+    Passes,
+    /// The database carries it out, and the connection breaks before the answer is through.
+    AnswerIsLost,
+    /// The connection breaks before the database has it.
+    IsLost,
+}
+
+/// Passes bytes on, both ways.
+pub struct Proxy {
+    url: String,
+    state: Arc<State>,
+}
+
+struct State {
+    target: String,
+    next: AtomicU8,
+    is_away: AtomicBool,
+    goes_away: AtomicBool,
+}
+
+impl Proxy {
+    /// A proxy before the database at a URL.
+    pub async fn before(url: &str) -> Self {
+        let (start, rest) = url.split_once('@').expect("a URL with a user");
+        let (target, name) = rest.split_once('/').expect("a URL that names a database");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let state = Arc::new(State {
+            target: target.to_owned(),
+            next: AtomicU8::new(Commit::Passes as u8),
+            is_away: AtomicBool::new(false),
+            goes_away: AtomicBool::new(false),
+        });
+        let passing = state.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if !passing.is_away.load(Ordering::SeqCst) {
+                    tokio::spawn(pass(client, passing.clone()));
+                }
+            }
+        });
+        Self { url: format!("{start}@{address}/{name}"), state }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Says what becomes of the next COMMIT, and whether the database is out of reach after it.
+    pub fn next(&self, commit: Commit, goes_away: bool) {
+        self.state.goes_away.store(goes_away, Ordering::SeqCst);
+        self.state.next.store(commit as u8, Ordering::SeqCst);
+    }
+
+    /// Whether the COMMIT has come of which that was said.
+    pub fn has_struck(&self) -> bool {
+        self.state.next.load(Ordering::SeqCst) == Commit::Passes as u8
+    }
+
+    /// The database is in reach again.
+    pub fn come_back(&self) {
+        self.state.is_away.store(false, Ordering::SeqCst);
+    }
+}
+
+async fn pass(mut client: TcpStream, state: Arc<State>) {
+    let mut server = TcpStream::connect(&state.target).await.expect("the database answers");
+    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            biased;
+            read = client.read(&mut asked) => {
+                let Ok(count @ 1..) = read else { return };
+                let asked = &asked[..count];
+                let is_commit = asked.windows(6).any(|word| word == b"COMMIT");
+                let fate = if is_commit { state.next.swap(Commit::Passes as u8, Ordering::SeqCst) } else { 0 };
+                if fate != Commit::Passes as u8 && state.goes_away.load(Ordering::SeqCst) {
+                    state.is_away.store(true, Ordering::SeqCst);
+                }
+                if fate == Commit::IsLost as u8 || server.write_all(asked).await.is_err() {
+                    return;
+                }
+                if fate == Commit::AnswerIsLost as u8 {
+                    let _ = server.read(&mut answered).await;
+                    return;
+                }
+            }
+            read = server.read(&mut answered) => {
+                let Ok(count @ 1..) = read else { return };
+                if state.is_away.load(Ordering::SeqCst) || client.write_all(&answered[..count]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

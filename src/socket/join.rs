@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::admit::{Access, Authenticated, out_of_reach};
+use super::admit::{Access, Authenticated, out_of_reach, position_of};
 use super::connection::{Replayed, Seats};
 use super::replay::{Catching, Early, Ended, PAGE_DEADLINE, replay, send, within};
 use super::websocket::{Incoming, WebSocket};
@@ -50,24 +50,19 @@ pub struct Greeting<'a> {
 
 impl Greeting<'_> {
     /// Greets, catches up and joins.
-    pub async fn join(mut self, access: Access) -> Ended<Joined> {
+    pub async fn join(self, access: Access) -> Ended<Joined> {
         match access {
             Access::Chat { seat, participation } => {
                 let topic = Topic::Conversation(participation.conversation_id);
                 let (position, cleared_up_to) = (participation.last_event_id, participation.cleared_up_to);
                 self.join_one(Catching::new(topic, seat, Kind::Attending, position, cleared_up_to)).await
             }
-            Access::Notifications { seat } => {
+            Access::Notifications { seat, position } => {
                 let topic = Topic::User(self.outbox.user_id);
-                let position = self.position_of(topic).await?;
                 self.join_one(Catching::new(topic, seat, Kind::Following, position, 0)).await
             }
             Access::User { seat } => self.join_all(seat).await,
         }
-    }
-
-    async fn position_of(&mut self, topic: Topic) -> Ended<i64> {
-        Ok(self.app.store.last_event_id(topic).await.map_err(out_of_reach)?.unwrap_or_default())
     }
 
     /// A chat or notifications socket.
@@ -134,7 +129,7 @@ impl Greeting<'_> {
     /// A user socket: every conversation, and the notifications.
     async fn join_all(mut self, seat: Seat) -> Ended<Joined> {
         let topic = Topic::User(self.outbox.user_id);
-        let position = self.position_of(topic).await?;
+        let position = position_of(self.app, topic).await?;
         let mut own = Catching::new(topic, seat, Kind::Following, position, 0);
         let mut followed = self.places().await?;
         let most_active = followed.iter().take(CURSORS_MAX);

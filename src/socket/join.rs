@@ -257,7 +257,7 @@ impl Greeting<'_> {
             self.tell_receipts(id).await?;
         }
         let most = usize::try_from(self.app.settings.outbox_frames_max / 2).unwrap_or(usize::MAX);
-        let presence = self.app.chat.presence_in(id, self.outbox.user_id, most).await;
+        let presence = self.app.chat.presence_in(id, self.outbox, most).await;
         self.send(presence.map_err(|_| Close::TryAgainLater)?).await?;
         self.send(catching.seat.room().typing_now(self.outbox.user_id)).await
     }
@@ -277,12 +277,13 @@ impl Greeting<'_> {
         }
         let user_id = self.outbox.user_id;
         let people = self.app.store.list_contacts(user_id, 10 * PRESENCE_MAX as i64).await.map_err(out_of_reach)?;
-        let is_online = |id: i64| self.app.hub.people.is_online(id);
-        let (mut shown, offline): (Vec<_>, Vec<_>) = people.into_iter().partition(|(id, _)| is_online(*id));
+        let ids: Vec<i64> = people.iter().map(|(id, _)| *id).collect();
+        let online = self.app.hub.people.see(self.outbox, &ids);
+        let (mut shown, offline): (Vec<_>, Vec<_>) = people.into_iter().partition(|(id, _)| online.contains(id));
         shown.extend(offline);
         shown.truncate(PRESENCE_MAX);
-        let frames: Vec<Bytes> =
-            shown.into_iter().map(|(id, seen)| encode_status(&user_status(id, is_online(id), seen), None)).collect();
+        let status = |(id, seen)| encode_status(&user_status(id, online.contains(&id), seen), None);
+        let frames: Vec<Bytes> = shown.into_iter().map(status).collect();
         self.send(frames).await?;
         for (_, catching) in followed {
             self.send(catching.seat.room().typing_now(user_id)).await?;

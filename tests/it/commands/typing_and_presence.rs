@@ -14,6 +14,8 @@ both_stores!(
     whoever_comes_is_told_who_is_there_and_who_types,
     somebody_is_online_from_the_first_socket_until_the_last_has_been_gone_a_while,
     a_short_absence_is_not_told,
+    who_has_opened_a_socket_is_there_and_is_told_of_once,
+    last_seen_survives_a_crash_soon_after_coming,
 );
 
 fn typing(is_typing: bool) -> Value {
@@ -167,4 +169,45 @@ async fn a_short_absence_is_not_told(store: Store) {
         done(&mut pair.bob, json!({ "type": "ping" })).await;
     }
     assert_eq!(so_far(&mut pair.alice, "user_status").await, Vec::<Value>::new());
+}
+
+async fn who_has_opened_a_socket_is_there_and_is_told_of_once(store: Store) {
+    let server = TestServer::start(store).await;
+    let round = async |round: i64| {
+        let (first, second) = (2 * round + 1, 2 * round + 2);
+        let conversation_id = server.conversation(&[first, second]).await;
+        let mut early = server.connect_as(first).chat(conversation_id).await;
+        let mut late = server.connect_as(second).chat(conversation_id).await;
+        late.expect_live().await;
+        early.expect_live().await;
+        // What is told late is told by then.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let statuses = async |client: &mut TestClient| {
+            client.expect_live().await;
+            client.statuses()
+        };
+        assert_eq!(statuses(&mut late).await, ["online"], "round {round}");
+        let told = statuses(&mut early).await;
+        assert!(told == ["online"] || told == ["offline", "online"], "round {round}: {told:?}");
+    };
+    for batch in 0..10 {
+        futures_util::future::join_all((0..4).map(|index| round(4 * batch + index))).await;
+    }
+}
+
+async fn last_seen_survives_a_crash_soon_after_coming(store: Store) {
+    let mut server = TestServer::start(store).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    // The sweep at the start, which writes it as well, is over.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    expect_status(&mut alice, 2, "offline").await;
+    let mut bob = server.connect_as(2).chat(conversation_id).await;
+    bob.expect_live().await;
+    expect_status(&mut alice, 2, "online").await;
+    server.kill().await;
+    server.start_again().await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let offline = expect_status(&mut alice, 2, "offline").await;
+    assert!(offline["last_seen"].is_string(), "{offline}");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::typing::Sending;
 use super::{Chat, Reply};
 use crate::error::{Error, Result};
 use crate::store::commit::{Command, Outcome};
@@ -17,6 +18,8 @@ const BATCH_MAX: usize = 256;
 pub(super) struct Job {
     pub command: Command,
     pub reply: Reply,
+    /// Until it is answered.
+    pub sending: Option<Sending>,
 }
 
 /// Commits what comes until shutdown, and then what is still waiting.
@@ -44,7 +47,8 @@ pub(super) async fn run(chat: Arc<Chat>, index: usize, mut queue: mpsc::Receiver
 }
 
 async fn commit(chat: &Arc<Chat>, batch: Vec<Job>) {
-    let (commands, replies): (Vec<Command>, Vec<Reply>) = batch.into_iter().map(|job| (job.command, job.reply)).unzip();
+    let (commands, waiting): (Vec<Command>, Vec<(Reply, Option<Sending>)>) =
+        batch.into_iter().map(|job| (job.command, (job.reply, job.sending))).unzip();
     let outcomes = match chat.store.commit(&commands).await {
         Ok(outcomes) => outcomes,
         Err(fault) if fault.is_refusal() && commands.len() > 1 => one_by_one(chat, &commands).await,
@@ -53,8 +57,8 @@ async fn commit(chat: &Arc<Chat>, batch: Vec<Job>) {
             commands.iter().map(|_| Err(error.clone())).collect()
         }
     };
-    for ((command, reply), outcome) in commands.into_iter().zip(replies).zip(outcomes) {
-        chat.announce(Job { command, reply }, outcome);
+    for ((command, (reply, sending)), outcome) in commands.into_iter().zip(waiting).zip(outcomes) {
+        chat.announce(Job { command, reply, sending }, outcome);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::hub::outbox::{Class, Item, Outbox};
 use crate::hub::people::Arrival;
 use crate::hub::topic::{Delivery, Kind};
 use crate::protocol::server::{Presence, encode};
-use crate::protocol::{Event, Frame, Time, Topic};
+use crate::protocol::{Event, Frame, Person, Time, Topic};
 
 /// A conversation of more people than this tells a newcomer only who is online.
 pub const SMALL_CONVERSATION: usize = 100;
@@ -59,8 +59,8 @@ impl PresenceNews {
 
 impl Chat {
     /// Takes in a connection; the others hear when its user was not there before.
-    pub fn arrive(&self, outbox: &Arc<Outbox>, connections_max: Option<u64>) -> Arrival {
-        let arrival = self.hub.people.enter(outbox, connections_max);
+    pub fn arrive(&self, outbox: &Arc<Outbox>, person: Person, connections_max: Option<u64>) -> Arrival {
+        let arrival = self.hub.people.enter(outbox, person, connections_max);
         match arrival {
             Arrival::Refused => {}
             Arrival::CameOnline => {

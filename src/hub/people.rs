@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::outbox::Outbox;
-use crate::protocol::Close;
+use crate::protocol::{Close, Person};
 
 /// All users with a socket here, and those whose last socket has just gone.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub struct People {
 #[derive(Default)]
 struct Entry {
     outboxes: Vec<Arc<Outbox>>,
+    /// As the user is shown today.
+    person: Option<Person>,
     /// Since when the user has no socket.
     gone_at: Option<Instant>,
     /// The number of the user's coming.
@@ -40,7 +42,7 @@ pub enum Arrival {
 
 impl People {
     /// Takes a connection in, unless its user has too many.
-    pub fn enter(&self, outbox: &Arc<Outbox>, connections_max: Option<u64>) -> Arrival {
+    pub fn enter(&self, outbox: &Arc<Outbox>, person: Person, connections_max: Option<u64>) -> Arrival {
         let mut users = self.users.write();
         let entry = users.entry(outbox.user_id).or_default();
         if connections_max.is_some_and(|most| entry.outboxes.len() as u64 >= most) {
@@ -48,6 +50,7 @@ impl People {
         }
         let is_new = entry.outboxes.is_empty() && entry.gone_at.is_none();
         entry.outboxes.push(outbox.clone());
+        entry.person = Some(person);
         entry.gone_at = None;
         if is_new {
             entry.came = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
@@ -80,6 +83,18 @@ impl People {
 
     pub fn is_online(&self, user_id: i64) -> bool {
         self.users.read().contains_key(&user_id)
+    }
+
+    /// Notes how a user is shown from now on.
+    pub fn rename(&self, person: Person) {
+        if let Some(entry) = self.users.write().get_mut(&person.id) {
+            entry.person = Some(person);
+        }
+    }
+
+    /// How a user is shown who is there.
+    pub fn person_of(&self, user_id: i64) -> Option<Person> {
+        self.users.read().get(&user_id)?.person.clone()
     }
 
     /// Whether the user has a socket here right now.

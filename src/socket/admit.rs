@@ -70,7 +70,8 @@ pub async fn admit(app: &Arc<App>, handshake: Handshake, socket: Socket) -> Resu
         }
     };
     let outbox = new_outbox(app, &handshake, authenticated.user.id);
-    if app.chat.arrive(&outbox, app.settings.connections_per_user_max) == Arrival::Refused {
+    let person = authenticated.user.person();
+    if app.chat.arrive(&outbox, person, app.settings.connections_per_user_max) == Arrival::Refused {
         log_refusal(&handshake, Close::TooManyConnections, Some(authenticated.user.id));
         return Err(Refused { close: Close::TooManyConnections, _socket: socket });
     }
@@ -103,7 +104,6 @@ pub async fn begin(app: &Arc<App>, verdict: Result<Admitted, Refused>, upgraded:
         }
     };
     let outbox = guard.outbox.clone();
-    let person = authenticated.user.person();
     let greeting = join::Greeting {
         app,
         ws: &mut ws,
@@ -113,7 +113,7 @@ pub async fn begin(app: &Arc<App>, verdict: Result<Admitted, Refused>, upgraded:
         early: Early::default(),
     };
     match greeting.join(access).await {
-        Ok(joined) => Some(Box::new(Connection::new(ws, guard, joined, person))),
+        Ok(joined) => Some(Box::new(Connection::new(ws, guard, joined))),
         Err(close) => {
             log_end(&outbox, close);
             ws.close(close).await;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::admit::{Access, Authenticated, out_of_reach, position_of};
 use super::connection::{Replayed, Seats};
-use super::replay::{Catching, Early, Ended, PAGE_DEADLINE, replay, send, within};
+use super::replay::{Catching, Early, Ended, WRITE_DEADLINE, replay, send, within};
 use super::websocket::{Incoming, WebSocket};
 use crate::app::App;
 use crate::chat::Shown;
@@ -122,7 +122,7 @@ impl Greeting<'_> {
         if shown.is_empty() {
             return Ok(None);
         }
-        within(PAGE_DEADLINE, self.ws.ping()).await?;
+        within(WRITE_DEADLINE, self.ws.ping()).await?;
         Ok(Some(Box::new(Replayed { shown, at: Instant::now() })))
     }
 

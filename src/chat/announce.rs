@@ -19,7 +19,7 @@ use crate::store::events::Told;
 impl Chat {
     /// Tells everybody, and the one who asked, what came of a command.
     pub(super) fn announce(&self, job: Job, outcome: Result<Outcome>) {
-        let Job { command, reply } = job;
+        let Job { command, reply, sending: _sending } = job;
         let conversation_id = command.conversation_id;
         match &outcome {
             Ok(Outcome::Done(events)) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::typing::Sending;
 use super::{Chat, Reply};
 use crate::error::Error;
 use crate::protocol::Close;
@@ -19,6 +20,8 @@ const BATCH_MAX: usize = 256;
 pub(super) struct Job {
     pub command: Command,
     pub reply: Reply,
+    /// Until it is answered.
+    pub sending: Option<Sending>,
 }
 
 /// Commits what comes until shutdown, and then what is still waiting.
@@ -46,10 +49,12 @@ pub(super) async fn run(chat: Arc<Chat>, index: usize, mut queue: mpsc::Receiver
 }
 
 async fn commit(chat: &Arc<Chat>, batch: Vec<Job>) {
-    let (commands, replies): (Vec<Command>, Vec<Reply>) = batch.into_iter().map(|job| (job.command, job.reply)).unzip();
+    let (commands, waiting): (Vec<Command>, Vec<(Reply, Option<Sending>)>) =
+        batch.into_iter().map(|job| (job.command, (job.reply, job.sending))).unzip();
     let outcome = chat.store.commit(&commands).await;
     let is_alone = commands.len() == 1;
-    let jobs = commands.into_iter().zip(replies).map(|(command, reply)| Job { command, reply });
+    let jobs = commands.into_iter().zip(waiting);
+    let jobs = jobs.map(|(command, (reply, sending))| Job { command, reply, sending });
     match outcome {
         Ok(outcomes) => {
             for (job, outcome) in jobs.zip(outcomes) {

@@ -33,6 +33,7 @@ use committer::Job;
 use delivery_marks::DeliveryMarks;
 use inbox::Inbox;
 use presence::PresenceNews;
+use typing::Sending;
 
 /// The chat of one server. Everything that changes a conversation goes through it.
 pub struct Chat {
@@ -144,8 +145,9 @@ impl Chat {
     /// too many commands wait already, the answer is `unavailable` at once.
     pub fn submit(&self, command: Command, reply: Reply) {
         let index = self.committer_of(command.conversation_id);
+        let sending = Sending::begin(&self.hub, &command, &reply);
         if let Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) =
-            self.committers[index].try_send(Job { command, reply })
+            self.committers[index].try_send(Job { command, reply, sending })
         {
             self.refuse(job, Error::unavailable().with_retry_after_ms(500 + fastrand::u64(..500)));
         }

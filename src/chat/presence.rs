@@ -1,6 +1,6 @@
 //! Presence: a socket on any endpoint makes somebody online, the last one's going, some time later, offline.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,33 +15,38 @@ use crate::hub::outbox::{Class, Item, Outbox};
 use crate::hub::people::Arrival;
 use crate::hub::topic::{Delivery, Kind};
 use crate::protocol::server::{Presence, encode};
-use crate::protocol::{Event, Frame, Time, Topic};
+use crate::protocol::{Event, Frame, Person, Time, Topic};
 
 /// A conversation of more people than this tells a newcomer only who is online.
 pub const SMALL_CONVERSATION: usize = 100;
 
-/// Whose presence has changed and is yet to be told, with when those who have gone were last seen; one entry
-/// a user, so it can't grow beyond them.
+/// Whose presence is yet to be told; one entry a user, so it can't grow beyond them.
 #[derive(Default)]
 pub struct PresenceNews {
-    users: Mutex<HashMap<i64, Option<i64>>>,
+    users: Mutex<BTreeMap<i64, News>>,
     wake: Notify,
 }
 
+#[derive(Default)]
+struct News {
+    /// When a user who has gone was last seen.
+    seen_at_ms: Option<i64>,
+    /// Whether those are to be told too who were told before the user was somebody they hear of.
+    is_for_all: bool,
+}
+
 impl PresenceNews {
-    /// Has the others told how a user's presence stands.
+    /// Has the others told how a user's presence stands, who has joined them.
     pub fn look_at(&self, user_id: i64) {
-        self.users.lock().entry(user_id).or_default();
+        self.note(user_id, |news| news.is_for_all = true);
+    }
+
+    fn note(&self, user_id: i64, note: impl FnOnce(&mut News)) {
+        note(self.users.lock().entry(user_id).or_default());
         self.wake.notify_one();
     }
 
-    /// Has the others told that a user has gone, and when that was stored.
-    fn note_gone(&self, user_id: i64, seen_at_ms: i64) {
-        self.users.lock().insert(user_id, Some(seen_at_ms));
-        self.wake.notify_one();
-    }
-
-    async fn next(&self) -> HashMap<i64, Option<i64>> {
+    async fn next(&self) -> BTreeMap<i64, News> {
         loop {
             let users = std::mem::take(&mut *self.users.lock());
             if !users.is_empty() {
@@ -54,13 +59,13 @@ impl PresenceNews {
 
 impl Chat {
     /// Takes in a connection; the others hear when its user was not there before.
-    pub fn arrive(&self, outbox: &Arc<Outbox>, connections_max: Option<u64>) -> Arrival {
-        let arrival = self.hub.people.enter(outbox, connections_max);
+    pub fn arrive(&self, outbox: &Arc<Outbox>, person: Person, connections_max: Option<u64>) -> Arrival {
+        let arrival = self.hub.people.enter(outbox, person, connections_max);
         match arrival {
             Arrival::Refused => {}
             Arrival::CameOnline => {
                 self.hub.heartbeat.add(outbox);
-                self.news.look_at(outbox.user_id);
+                self.news.note(outbox.user_id, |_| {});
             }
             Arrival::AlreadyOnline => self.hub.heartbeat.add(outbox),
         }
@@ -79,7 +84,7 @@ impl Chat {
     /// Makes somebody offline whose time of grace has passed. Waits for nothing: other deadlines are due.
     pub(super) fn leave_if_gone(&self, user_id: i64, seen_at_ms: i64) {
         if self.hub.people.forget_if_gone(user_id, self.presence_grace) {
-            self.news.note_gone(user_id, seen_at_ms);
+            self.news.note(user_id, |news| news.seen_at_ms = Some(seen_at_ms));
         }
     }
 
@@ -91,28 +96,35 @@ impl Chat {
                 users = self.news.next() => users,
                 () = shutdown.cancelled() => return,
             };
-            for (user_id, seen_at_ms) in users {
-                if let Some(seen_at_ms) = seen_at_ms
-                    && let Err(fault) = self.store.set_last_seen(&[user_id], seen_at_ms).await
-                {
-                    tracing::warn!(error = %fault, user.id = user_id, "last_seen was not stored");
+            for (user_id, news) in &users {
+                if let Some(seen_at_ms) = news.seen_at_ms {
+                    self.store_last_seen(&[*user_id], seen_at_ms).await;
                 }
-                if let Err(fault) = self.tell_presence_of(user_id).await {
+                if let Err(fault) = self.tell_presence_of(*user_id, news.is_for_all).await {
                     tracing::warn!(error = %fault, user.id = user_id, "presence was not told");
                 }
             }
+            // Who has come was last seen now, should this server die.
+            let here: Vec<i64> = users.into_keys().filter(|id| self.hub.people.is_online(*id)).collect();
+            self.store_last_seen(&here, self.clock.now_ms()).await;
         }
     }
 
-    async fn tell_presence_of(&self, user_id: i64) -> std::result::Result<(), crate::store::Fault> {
+    async fn store_last_seen(&self, user_ids: &[i64], at_ms: i64) {
+        if let Err(fault) = self.store.set_last_seen(user_ids, at_ms).await {
+            tracing::warn!(error = %fault, users = ?user_ids, "last_seen was not stored");
+        }
+    }
+
+    async fn tell_presence_of(&self, user_id: i64, anew: bool) -> std::result::Result<(), crate::store::Fault> {
         let (conversations, last_seen) = self.store.list_conversation_ids(user_id).await?;
-        let is_online = self.hub.people.is_online(user_id);
+        let (is_online, change) = self.hub.people.presence_of(user_id, anew);
         let event = user_status(user_id, is_online, last_seen);
         let own = encode_status(&event, None);
         let mut told = HashSet::new();
         for id in conversations {
             let Some(room) = self.hub.room(Topic::Conversation(id)) else { continue };
-            let class = Class::Presence { user_id };
+            let class = Class::Presence { user_id, change };
             let frame = encode_status(&event, Some(id));
             let delivery = Delivery {
                 class,
@@ -132,19 +144,19 @@ impl Chat {
     }
 
     /// The presence of a conversation's other participants, as somebody who comes is told it.
-    pub async fn presence_in(&self, conversation_id: i64, user_id: i64, most: usize) -> Result<Vec<Bytes>> {
+    pub async fn presence_in(&self, conversation_id: i64, outbox: &Outbox, most: usize) -> Result<Vec<Bytes>> {
         let people = self.store.list_last_seen(conversation_id, SMALL_CONVERSATION as i64 + 1).await?;
-        let people = if people.len() <= SMALL_CONVERSATION {
-            people
+        let (people, online) = if people.len() <= SMALL_CONVERSATION {
+            let ids: Vec<i64> = people.iter().map(|(id, _)| *id).collect();
+            (people, self.hub.people.see(outbox, &ids))
         } else {
-            let online = self.hub.people.online();
+            let online = self.hub.people.see_all(outbox);
             let present = self.store.filter_participants(conversation_id, &online).await?;
-            present.into_iter().take(most).map(|id| (id, None)).collect()
+            (present.iter().take(most).map(|id| (*id, None)).collect(), present.into_iter().collect())
         };
-        let others = people.into_iter().filter(|(id, _)| *id != user_id);
-        let frame = |(id, last_seen)| {
-            encode_status(&user_status(id, self.hub.people.is_online(id), last_seen), Some(conversation_id))
-        };
+        let others = people.into_iter().filter(|(id, _)| *id != outbox.user_id);
+        let frame =
+            |(id, last_seen)| encode_status(&user_status(id, online.contains(&id), last_seen), Some(conversation_id));
         Ok(others.map(frame).collect())
     }
 }

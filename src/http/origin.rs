@@ -10,13 +10,28 @@ use crate::config::Settings;
 pub fn is_allowed(settings: &Settings, origin: Option<&HeaderValue>, headers: &HeaderMap) -> bool {
     let Some(origin) = origin else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    if settings.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+    let origin = without_default_port(origin);
+    if settings
+        .allowed_origins
+        .iter()
+        .any(|allowed| allowed == "*" || without_default_port(allowed).eq_ignore_ascii_case(origin))
+    {
         return true;
     }
     let Some(host) = host_of_origin(origin) else { return false };
     let own = headers.get(HOST).and_then(|value| value.to_str().ok()).map(without_port);
     own.is_some_and(|own| own.eq_ignore_ascii_case(host))
         || settings.public_url.as_ref().is_some_and(|url| url.host().eq_ignore_ascii_case(host))
+}
+
+/// An origin as browsers write it: its scheme's own port is not named.
+fn without_default_port(origin: &str) -> &str {
+    let port = match origin.split_once("://") {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => ":443",
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => ":80",
+        _ => return origin,
+    };
+    origin.strip_suffix(port).unwrap_or(origin)
 }
 
 /// The host of `https://example.com:8443`.
@@ -61,6 +76,8 @@ mod tests {
     fn the_configured_list_is_exact_and_a_star_allows_any() {
         let listed = Settings { allowed_origins: vec!["https://app.example.com".to_owned()], ..Settings::default() };
         assert!(allows(&listed, "https://app.example.com", "api.example.com"));
+        assert!(allows(&listed, "https://app.example.com:443", "api.example.com"));
+        assert!(!allows(&listed, "https://app.example.com:80", "api.example.com"));
         assert!(!allows(&listed, "http://app.example.com", "api.example.com"));
         assert!(!allows(&listed, "https://app.example.com:444", "api.example.com"));
         let any = Settings { allowed_origins: vec!["*".to_owned()], ..Settings::default() };

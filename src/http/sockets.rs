@@ -24,7 +24,7 @@ pub async fn upgrade(State(app): State<Arc<App>>, request: Request<Body>) -> Res
     let peer = request.extensions().get::<Peer>().map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
     let client = address::of_client(peer, request.headers(), &app.settings.trusted_proxies);
     let is_allowed = origin::is_allowed(&app.settings, request.headers().get(ORIGIN), request.headers());
-    match upgrade::upgrade(&app, target, client, is_allowed, request) {
+    match upgrade::upgrade(&app, target, client, is_allowed, request).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::info!(

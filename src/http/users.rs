@@ -24,6 +24,7 @@ use crate::protocol::Time;
 use crate::protocol::fields::Fields;
 use crate::protocol::rest::{Me, Profile, Stats, UsersWritten};
 use crate::protocol::server::Presence;
+use crate::store::Store;
 use crate::store::users::{NewUser, User};
 
 /// Most users in one request.
@@ -99,6 +100,7 @@ async fn put(
         return Err(Error::field("id", "`id` must be the one of the path").into());
     }
     let (user, is_new) = app.store.put_user(&new_user(id, &fields)?).await?;
+    app.hub.people.rename(user.person());
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(profile(&user))).into_response())
 }
@@ -125,6 +127,10 @@ async fn put_many(
         users.push(new_user(id, &fields)?);
     }
     let once = app.store.put_users(&users, idempotency.key(0, body.text()).as_ref()).await??;
+    let here: Vec<i64> = users.iter().map(|user| user.id).filter(|id| app.hub.people.is_online(*id)).collect();
+    for ids in here.chunks(250) {
+        app.store.find_users(ids).await?.iter().for_each(|user| app.hub.people.rename(user.person()));
+    }
     Ok(answer(once, StatusCode::OK, |written: UsersWritten| written))
 }
 
@@ -167,6 +173,7 @@ async fn erase(
     through(&app, async move {
         // Tokens are refused first, so that nothing new comes while the old is erased.
         this.store.revoke_sessions(id).await?;
+        this.chat.forget_names(Store::erased_person(id));
         this.hub.people.end_sessions(id);
         this.store.erase_user(id).await?;
         this.hub.people.end_sessions(id);

@@ -72,6 +72,11 @@ impl Hub {
         self.topics.read().get(&topic).cloned()
     }
 
+    /// All topics that have a socket here.
+    pub fn rooms(&self) -> Vec<Arc<Room>> {
+        self.topics.read().values().cloned().collect()
+    }
+
     /// Whether any socket here listens to the topic.
     pub fn has(&self, topic: Topic) -> bool {
         self.topics.read().contains_key(&topic)
@@ -92,8 +97,7 @@ impl Hub {
 
     /// Topics that nothing was delivered to since then, with how far they have come.
     pub fn idle_since(&self, since: Instant) -> Vec<(Topic, i64)> {
-        let topics: Vec<Arc<Room>> = self.topics.read().values().cloned().collect();
-        topics.into_iter().filter_map(|room| Some((room.topic, room.idle_position(since)?))).collect()
+        self.rooms().into_iter().filter_map(|room| Some((room.topic, room.idle_position(since)?))).collect()
     }
 
     fn let_go(&self, room: &Arc<Room>) {

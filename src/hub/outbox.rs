@@ -50,8 +50,9 @@ pub enum Class {
     Kept,
     /// Dropped when half full.
     Typing,
-    /// When half full, only the latest of each user and conversation waits.
-    Presence { user_id: i64 },
+    /// When half full, only the latest of each user and conversation waits. Passed over where the socket has been told
+    /// who is there since that change.
+    Presence { user_id: i64, change: u64 },
 }
 
 /// One connection, as the rest of the server sees it.
@@ -76,6 +77,8 @@ struct Queue {
     bytes_held: usize,
     /// Presence that waits for room, by conversation and user.
     spared: BTreeMap<(Option<i64>, i64), Bytes>,
+    /// The last change of presence that the socket knows of; none until it is told who is there.
+    presence_known: Option<u64>,
     controls: Vec<Control>,
     ping: bool,
     close: Option<Close>,
@@ -111,14 +114,15 @@ impl Outbox {
             queue.frames_held * 2 >= self.bounds.frames_max || queue.bytes_held * 2 >= self.bounds.bytes_max;
         match class {
             Class::Typing if is_half_full => return,
-            Class::Presence { user_id } if is_half_full => {
+            Class::Presence { change, .. } if queue.presence_known.is_none_or(|known| change <= known) => return,
+            Class::Presence { user_id, .. } if is_half_full => {
                 let key = (conversation_id, user_id);
                 if queue.spared.len() < self.bounds.frames_max || queue.spared.contains_key(&key) {
                     queue.spared.insert(key, item.frame);
                 }
                 return;
             }
-            Class::Presence { user_id } => {
+            Class::Presence { user_id, .. } => {
                 // What was spared before is older than this.
                 queue.spared.remove(&(conversation_id, user_id));
             }
@@ -148,6 +152,11 @@ impl Outbox {
         }
         drop(queue);
         self.wake.notify_one();
+    }
+
+    /// Notes that the socket is about to be told who is there, up to this change.
+    pub fn knows_presence(&self, change: u64) {
+        self.queue.lock().presence_known = Some(change);
     }
 
     /// Asks for a WebSocket ping.
@@ -326,8 +335,9 @@ mod tests {
         outbox.push(Bytes::from_static(b"a"));
         outbox.push(Bytes::from_static(b"b"));
         outbox.put(item("typing"), Class::Typing, Some(1));
-        outbox.put(item("online"), Class::Presence { user_id: 5 }, Some(1));
-        outbox.put(item("offline"), Class::Presence { user_id: 5 }, Some(1));
+        outbox.knows_presence(1);
+        outbox.put(item("online"), Class::Presence { user_id: 5, change: 2 }, Some(1));
+        outbox.put(item("offline"), Class::Presence { user_id: 5, change: 2 }, Some(1));
         assert_eq!(texts(outbox.take().expect("two frames")), ["a", "b"]);
         assert!(outbox.take().is_none());
         outbox.written(2, 2);
@@ -339,10 +349,22 @@ mod tests {
         let outbox = outbox();
         outbox.push(Bytes::from_static(b"a"));
         outbox.push(Bytes::from_static(b"b"));
-        outbox.put(item("offline"), Class::Presence { user_id: 5 }, Some(1));
+        outbox.knows_presence(1);
+        outbox.put(item("offline"), Class::Presence { user_id: 5, change: 2 }, Some(1));
         outbox.take();
         outbox.written(2, 2);
-        outbox.put(item("online"), Class::Presence { user_id: 5 }, Some(1));
+        outbox.put(item("online"), Class::Presence { user_id: 5, change: 2 }, Some(1));
         assert_eq!(texts(outbox.take().expect("one frame")), ["online"]);
+    }
+
+    #[test]
+    fn presence_is_told_only_of_changes_since_the_socket_was_told_who_is_there() {
+        let outbox = outbox();
+        let presence = |change| Class::Presence { user_id: 5, change };
+        outbox.put(item("not told who is there yet"), presence(3), Some(1));
+        outbox.knows_presence(4);
+        outbox.put(item("known"), presence(4), Some(1));
+        outbox.put(item("new"), presence(5), Some(1));
+        assert_eq!(texts(outbox.take().expect("one frame")), ["new"]);
     }
 }

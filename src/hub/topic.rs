@@ -1,5 +1,7 @@
 //! One topic: who listens to it here, how far its log has been delivered, who is typing.
 
+mod typing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use self::typing::{Sender, Typist};
 use super::Hub;
-use super::deadlines::Due;
 use super::outbox::{Class, Item, Mark, Outbox};
 use crate::protocol::server::with_client_id;
 use crate::protocol::{About, Close, Topic};
@@ -104,13 +106,6 @@ struct Listener {
     cleared_up_to: i64,
 }
 
-struct Typist {
-    user_id: i64,
-    until: Instant,
-    started: Bytes,
-    ended: Bytes,
-}
-
 /// A topic with its listeners.
 pub struct Room {
     pub topic: Topic,
@@ -125,6 +120,7 @@ struct State {
     listeners: Vec<Listener>,
     parked: BTreeMap<i64, Delivery>,
     typists: Vec<Typist>,
+    senders: Vec<Sender>,
     present: Option<Arc<[i64]>>,
     /// How often everybody was put out: that concerns those too who are on the way from the check to the seat.
     put_outs: u64,
@@ -141,6 +137,7 @@ impl Room {
             listeners: Vec::new(),
             parked: BTreeMap::new(),
             typists: Vec::new(),
+            senders: Vec::new(),
             present: None,
             put_outs: 0,
             cleared: BTreeMap::new(),
@@ -223,46 +220,6 @@ impl Room {
         }
     }
 
-    /// Notes that somebody types or stops. Tells the others only what changes.
-    pub fn set_typing(&self, hub: &Hub, user_id: i64, is_typing: bool, started: Bytes, ended: Bytes) {
-        let mut state = self.state.lock();
-        let known = state.typists.iter().position(|typist| typist.user_id == user_id);
-        match (known, is_typing) {
-            (None, false) => {}
-            (Some(index), false) => state.end_typing(self.topic, index),
-            (Some(index), true) => state.typists[index].until = Instant::now() + hub.typing_expiry,
-            (None, true) => {
-                let until = Instant::now() + hub.typing_expiry;
-                hub.deadlines.set(until, Due::TypingEnds { topic: self.topic, user_id });
-                state.tell(self.topic, &typing(user_id, started.clone()));
-                state.typists.push(Typist { user_id, until, started, ended });
-            }
-        }
-    }
-
-    /// Ends somebody's typing when its time has come; otherwise says when that will be.
-    pub fn expire_typing(&self, user_id: i64) -> Option<Instant> {
-        let mut state = self.state.lock();
-        let index = state.typists.iter().position(|typist| typist.user_id == user_id)?;
-        let until = state.typists[index].until;
-        if until > Instant::now() {
-            return Some(until);
-        }
-        state.end_typing(self.topic, index);
-        None
-    }
-
-    /// The frames that say who is typing now, for somebody who has just come.
-    pub fn typing_now(&self, except_user: i64) -> Vec<Bytes> {
-        let state = self.state.lock();
-        state
-            .typists
-            .iter()
-            .filter(|typist| typist.user_id != except_user)
-            .map(|typist| typist.started.clone())
-            .collect()
-    }
-
     /// Hides what a user has cleared from that user's sockets here, also from one that has not joined yet.
     pub fn clear(&self, user_id: i64, cleared_up_to: i64) {
         let mut state = self.state.lock();
@@ -295,10 +252,6 @@ impl Room {
             |listener: &&Listener| listener.kind == kind && user_id.is_none_or(|id| listener.outbox.user_id == id);
         state.listeners.iter().filter(wanted).map(|listener| listener.outbox.clone()).collect()
     }
-}
-
-fn typing(user_id: i64, frame: Bytes) -> Delivery {
-    Delivery { class: Class::Typing, except_user: Some(user_id), ..Delivery::new(frame) }
 }
 
 impl State {
@@ -344,9 +297,8 @@ impl State {
         let mut present = None;
         if delivery.is_message {
             present = Some(self.present());
-            let sender_id = delivery.about.map(|about| about.sender_id);
-            if let Some(index) = self.typists.iter().position(|typist| Some(typist.user_id) == sender_id) {
-                self.end_typing(topic, index);
+            if let Some(about) = delivery.about {
+                self.stop_typing(topic, about.sender_id);
             }
         }
         Delivered { issuer_told, has_gap: false, present }
@@ -380,11 +332,6 @@ impl State {
         if let Some(listener) = self.listeners.iter().find(|listener| listener.outbox.id == issuer.connection_id) {
             listener.outbox.close(Close::TryAgainLater);
         }
-    }
-
-    fn end_typing(&mut self, topic: Topic, index: usize) {
-        let typist = self.typists.swap_remove(index);
-        self.tell(topic, &typing(typist.user_id, typist.ended));
     }
 
     fn present(&mut self) -> Arc<[i64]> {
@@ -476,9 +423,8 @@ impl Seat {
             state.listeners.swap_remove(index);
         }
         let is_last = !state.listeners.iter().any(|listener| listener.outbox.user_id == outbox.user_id);
-        let typist = state.typists.iter().position(|typist| typist.user_id == outbox.user_id);
-        if let (true, Some(index)) = (is_last, typist) {
-            state.end_typing(self.room.topic, index);
+        if is_last {
+            state.forget_typing(self.room.topic, outbox.user_id);
         }
     }
 }

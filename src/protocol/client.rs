@@ -258,10 +258,12 @@ fn resume(fields: &Fields<'_>) -> Result<Command> {
     let mut cursors = Vec::new();
     if let Some(raw) = fields.raw("cursors") {
         let should = "an object of conversation ids and event ids";
-        let map: std::collections::BTreeMap<String, i64> = typed("cursors", raw, should)?;
+        let map: std::collections::BTreeMap<String, Option<i64>> = typed("cursors", raw, should)?;
         for (key, event_id) in map {
-            let id = crate::ids::parse_id(&key).filter(|_| event_id >= 0);
-            cursors.push((id.ok_or_else(|| Error::field("cursors", format!("`cursors` must be {should}")))?, event_id));
+            let id = crate::ids::parse_id(&key).filter(|_| event_id.is_none_or(|event_id| event_id >= 0));
+            let id = id.ok_or_else(|| Error::field("cursors", format!("`cursors` must be {should}")))?;
+            // Null is the same as not named.
+            cursors.extend(event_id.map(|event_id| (id, event_id)));
         }
     }
     let notifications = match fields.raw("notifications") {
@@ -350,5 +352,13 @@ mod tests {
         assert_eq!(envelope.client_id.as_deref(), Some("c1"));
         let long = format!(r#"{{"type":"ping","client_id":"{}"}}"#, "é".repeat(65));
         assert_eq!(refusal(&long, Endpoint::Chat), (Code::InvalidField, Some("client_id")));
+    }
+
+    #[test]
+    fn a_conversation_whose_cursor_is_null_is_not_named() {
+        let text = r#"{"type":"resume","cursors":{"12":null,"13":4}}"#;
+        let (_, command) = parse(text, Endpoint::User, BOUNDS);
+        let Ok(Command::Resume { cursors, .. }) = command else { panic!("{command:?}") };
+        assert_eq!(cursors, [(13, 4)]);
     }
 }

@@ -75,12 +75,17 @@ impl<'a> Fields<'a> {
         items.into_iter().map(|item| id(name, item)).collect::<Result<_>>().map(Some)
     }
 
-    /// An object, kept as the text that was sent.
+    /// An object, kept as the text that was sent. White space between its parts does not count, and is left out where
+    /// the object would be too large with it.
     pub fn object(&self, name: &'static str, bytes_max: usize) -> Result<Option<Box<RawValue>>> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         if !raw.get().starts_with('{') {
             return Err(Error::field(name, format!("`{name}` must be an object")));
         }
+        let raw = match raw.get().len() > bytes_max {
+            true => RawValue::from_string(compact(raw.get())).map_err(|_| Error::internal())?,
+            false => raw.to_owned(),
+        };
         if raw.get().len() > bytes_max {
             return Err(Error::too_large(name, format!("`{name}` takes at most {bytes_max} bytes")));
         }
@@ -89,8 +94,20 @@ impl<'a> Fields<'a> {
         if has_nul(&value) {
             return Err(Error::field(name, format!("`{name}` must not contain U+0000")));
         }
-        Ok(Some(raw.to_owned()))
+        Ok(Some(raw))
     }
+}
+
+/// JSON without the white space between its parts.
+fn compact(json: &str) -> String {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let counts = |c: &char| {
+        let counts = is_string || !c.is_ascii_whitespace();
+        is_string ^= *c == '"' && !is_escaped;
+        is_escaped = is_string && *c == '\\' && !is_escaped;
+        counts
+    };
+    json.chars().filter(counts).collect()
 }
 
 /// Reads any deserialisable value of a field, with the sentence that says what it should be.
@@ -154,6 +171,15 @@ mod tests {
         assert_eq!(fields.object("data", 10).unwrap_err().code, Code::TooLarge);
         assert_eq!(fields.object("list", 21).unwrap_err().code, Code::InvalidField);
         assert_eq!(fields.object("nul", 21).unwrap_err().code, Code::InvalidField);
+    }
+
+    #[test]
+    fn white_space_between_the_parts_of_an_object_does_not_count() {
+        let text = r#"{"data": { "a b" : "c \\\" { d" , "e":[ 1 ] } }"#;
+        let fields = Fields::parse(text).expect("an object");
+        let compact = r#"{"a b":"c \\\" { d","e":[1]}"#;
+        assert_eq!(fields.object("data", compact.len()).expect("fits").expect("there").get(), compact);
+        assert_eq!(fields.object("data", compact.len() - 1).unwrap_err().code, Code::TooLarge);
     }
 
     #[test]

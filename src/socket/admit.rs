@@ -1,4 +1,5 @@
-//! Who may come in: the checks in their order, each with its close code, and the connection they make.
+//! Who may come in: the checks in their order, each with its close code, before the upgrade is answered; after it, the
+//! connection they make.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,18 +33,27 @@ pub struct Authenticated {
 /// What a socket gives access to. Only the checks here make one.
 pub enum Access {
     Chat { seat: Seat, participation: Participation },
-    Notifications { seat: Seat },
+    Notifications { seat: Seat, position: i64 },
     User { seat: Seat },
 }
 
-/// Takes a connection in: checked, greeted and caught up. Otherwise it has been closed with the reason.
-pub async fn admit(
-    app: &Arc<App>,
-    handshake: Handshake,
-    upgraded: Upgraded,
-    socket: Socket,
-) -> Option<Box<Connection>> {
-    let mut ws = WebSocket::new(upgraded, app.settings.frame_bytes_max).await;
+/// Who has been taken in before the upgrade is answered, so that whoever sees it answered is there: counted, online,
+/// and missing nothing. Dropping it undoes that, where the upgrade never comes.
+pub struct Admitted {
+    authenticated: Authenticated,
+    access: Access,
+    since: Option<String>,
+    guard: Guard,
+}
+
+/// Who is not taken in; the upgrade is answered all the same, for the reason is told by a close code.
+pub struct Refused {
+    close: Close,
+    _socket: Socket,
+}
+
+/// Checks who comes, and takes them in.
+pub async fn admit(app: &Arc<App>, handshake: Handshake, socket: Socket) -> Result<Admitted, Refused> {
     let revocations = app.hub.people.revocations();
     let checked = match authenticate(app, handshake.token.as_deref()).await {
         Ok(authenticated) => match access(app, &handshake, &authenticated.user).await {
@@ -56,24 +66,16 @@ pub async fn admit(
         Ok(checked) => checked,
         Err((close, user_id)) => {
             log_refusal(&handshake, close, user_id);
-            ws.close(close).await;
-            return None;
+            return Err(Refused { close, _socket: socket });
         }
     };
     let outbox = new_outbox(app, &handshake, authenticated.user.id);
-    if app.chat.arrive(&outbox, app.settings.connections_per_user_max) == Arrival::Refused {
+    let person = authenticated.user.person();
+    if app.chat.arrive(&outbox, person, app.settings.connections_per_user_max) == Arrival::Refused {
         log_refusal(&handshake, Close::TooManyConnections, Some(authenticated.user.id));
-        ws.close(Close::TooManyConnections).await;
-        return None;
+        return Err(Refused { close: Close::TooManyConnections, _socket: socket });
     }
     let mut guard = Guard::new(app.clone(), outbox.clone(), socket);
-    if app.hub.people.revocations() != revocations
-        && let Err(close) = still_accepted(app, &authenticated).await
-    {
-        log_refusal(&handshake, close, Some(outbox.user_id));
-        ws.close(close).await;
-        return None;
-    }
     guard.expires = expiry_of(app, &outbox, &authenticated.verified);
     tracing::info!(
         endpoint = handshake.endpoint.as_str(),
@@ -83,17 +85,35 @@ pub async fn admit(
         address = %handshake.address,
         "connection accepted"
     );
-    let person = authenticated.user.person();
+    if app.hub.people.revocations() != revocations
+        && let Err(close) = still_accepted(app, &authenticated).await
+    {
+        outbox.close(close);
+    }
+    Ok(Admitted { authenticated, access, since: handshake.since, guard })
+}
+
+/// Greets who was taken in and catches them up, or closes with the reason why not.
+pub async fn begin(app: &Arc<App>, verdict: Result<Admitted, Refused>, upgraded: Upgraded) -> Option<Box<Connection>> {
+    let mut ws = WebSocket::new(upgraded, app.settings.frame_bytes_max).await;
+    let Admitted { authenticated, access, since, guard } = match verdict {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            ws.close(refused.close).await;
+            return None;
+        }
+    };
+    let outbox = guard.outbox.clone();
     let greeting = join::Greeting {
         app,
         ws: &mut ws,
         outbox: &outbox,
         authenticated: &authenticated,
-        since: handshake.since,
+        since,
         early: Early::default(),
     };
     match greeting.join(access).await {
-        Ok(joined) => Some(Box::new(Connection::new(ws, guard, joined, person))),
+        Ok(joined) => Some(Box::new(Connection::new(ws, guard, joined))),
         Err(close) => {
             log_end(&outbox, close);
             ws.close(close).await;
@@ -137,22 +157,29 @@ async fn still_accepted(app: &App, authenticated: &Authenticated) -> Result<(), 
     }
 }
 
-/// Checks that the user may have this socket.
+/// Checks that the user may have this socket. The place in a topic is taken before its position is read, so that
+/// nothing passes by in between.
 async fn access(app: &Arc<App>, handshake: &Handshake, user: &User) -> Result<Access, Close> {
     if handshake.endpoint != Endpoint::Chat {
         if handshake.id != user.id {
             return Err(Close::UserMismatch);
         }
-        let seat = app.hub.open(Topic::User(user.id));
+        let topic = Topic::User(user.id);
+        let seat = app.hub.open(topic);
         return Ok(match handshake.endpoint {
+            // It is told its positions, so that they may be read later.
             Endpoint::User => Access::User { seat },
-            _ => Access::Notifications { seat },
+            _ => Access::Notifications { seat, position: position_of(app, topic).await? },
         });
     }
-    // The place in the topic is taken before its position is read, so that nothing passes by in between.
     let seat = app.hub.open(Topic::Conversation(handshake.id));
     let participation = app.store.find_participation(handshake.id, user.id).await.map_err(out_of_reach)?;
     participation.map(|participation| Access::Chat { seat, participation }).ok_or(Close::AccessDenied)
+}
+
+/// How far the log of a topic has come.
+pub async fn position_of(app: &App, topic: Topic) -> Result<i64, Close> {
+    Ok(app.store.last_event_id(topic).await.map_err(out_of_reach)?.unwrap_or_default())
 }
 
 /// The store could not be asked: that is no reason to say no.

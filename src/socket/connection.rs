@@ -16,7 +16,7 @@ use crate::chat::{Reply, Shown};
 use crate::hub::deadlines::Key;
 use crate::hub::outbox::{Batch, Control, Item, Outbox};
 use crate::hub::topic::Seat;
-use crate::protocol::{Close, Person};
+use crate::protocol::Close;
 
 /// How long one write may be stuck before the peer counts as too slow.
 const WRITE_DEADLINE: Duration = Duration::from_secs(20);
@@ -32,7 +32,6 @@ pub struct Connection {
     ws: WebSocket,
     pub guard: Guard,
     pub seats: Seats,
-    pub person: Person,
     pub floods: Floods,
     /// Frames that came before the connection was caught up.
     early: VecDeque<Incoming>,
@@ -114,9 +113,9 @@ enum End {
 }
 
 impl Connection {
-    pub fn new(ws: WebSocket, guard: Guard, joined: Joined, person: Person) -> Self {
+    pub fn new(ws: WebSocket, guard: Guard, joined: Joined) -> Self {
         let Joined { seats, early, replayed } = joined;
-        Self { ws, guard, seats, person, floods: Floods::default(), early, replayed }
+        Self { ws, guard, seats, floods: Floods::default(), early, replayed }
     }
 
     /// Where the answer to a command on a conversation goes that has just come.

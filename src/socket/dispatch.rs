@@ -88,7 +88,7 @@ fn carry_out(app: &Arc<App>, connection: &mut Connection, envelope: &Envelope, c
                 kind_of(&command)
             );
             if let Command::Typing { is_typing } = command {
-                app.chat.set_typing(conversation_id, &connection.person, is_typing);
+                app.chat.set_typing(conversation_id, outbox.user_id, is_typing);
             } else if let Some(change) = app.chat.change_of(command)? {
                 let actor = Actor::User(outbox.user_id);
                 let command = message::change(conversation_id, actor, envelope.client_id.clone(), change);
@@ -168,7 +168,7 @@ pub async fn renew(
     for key in std::mem::replace(&mut connection.guard.expires, fresh) {
         app.hub.deadlines.remove(key);
     }
-    connection.person = renewed.user.person();
+    app.hub.people.rename(renewed.user.person());
     let expires_at = Time(renewed.verified.expires_at * 1000);
     outbox.push(encode(&Answer::AuthOk { expires_at, client_id: client_id.as_deref() }));
     Ok(())

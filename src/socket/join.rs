@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::admit::{Access, Authenticated, out_of_reach};
+use super::admit::{Access, Authenticated, out_of_reach, position_of};
 use super::connection::{Followed, Replayed, Seats};
-use super::replay::{Catching, Early, Ended, PAGE_DEADLINE, replay, send, within};
+use super::replay::{Catching, Early, Ended, WRITE_DEADLINE, replay, send, within};
 use super::websocket::{Incoming, WebSocket};
 use crate::app::App;
 use crate::chat::Shown;
@@ -50,7 +50,7 @@ pub struct Greeting<'a> {
 
 impl Greeting<'_> {
     /// Greets, catches up and joins.
-    pub async fn join(mut self, access: Access) -> Ended<Joined> {
+    pub async fn join(self, access: Access) -> Ended<Joined> {
         match access {
             Access::Chat { seat, participation } => {
                 let topic = Topic::Conversation(participation.conversation_id);
@@ -58,17 +58,12 @@ impl Greeting<'_> {
                 let catching = Catching::new(topic, seat, Kind::Attending, position, cleared_up_to);
                 self.join_one(catching.joined_with(participation.joined_event_id)).await
             }
-            Access::Notifications { seat } => {
+            Access::Notifications { seat, position } => {
                 let topic = Topic::User(self.outbox.user_id);
-                let position = self.position_of(topic).await?;
                 self.join_one(Catching::new(topic, seat, Kind::Following, position, 0)).await
             }
             Access::User { seat } => self.join_all(seat).await,
         }
-    }
-
-    async fn position_of(&mut self, topic: Topic) -> Ended<i64> {
-        Ok(self.app.store.last_event_id(topic).await.map_err(out_of_reach)?.unwrap_or_default())
     }
 
     /// A chat or notifications socket.
@@ -128,14 +123,14 @@ impl Greeting<'_> {
         if shown.is_empty() {
             return Ok(None);
         }
-        within(PAGE_DEADLINE, self.ws.ping()).await?;
+        within(WRITE_DEADLINE, self.ws.ping()).await?;
         Ok(Some(Box::new(Replayed { shown, at: Instant::now() })))
     }
 
     /// A user socket: every conversation, and the notifications.
     async fn join_all(mut self, seat: Seat) -> Ended<Joined> {
         let topic = Topic::User(self.outbox.user_id);
-        let position = self.position_of(topic).await?;
+        let position = position_of(self.app, topic).await?;
         let mut own = Catching::new(topic, seat, Kind::Following, position, 0);
         let mut followed = self.places().await?;
         let most_active = followed.iter().take(CURSORS_MAX);
@@ -267,7 +262,7 @@ impl Greeting<'_> {
             self.tell_receipts(id).await?;
         }
         let most = usize::try_from(self.app.settings.outbox_frames_max / 2).unwrap_or(usize::MAX);
-        let presence = self.app.chat.presence_in(id, self.outbox.user_id, most).await;
+        let presence = self.app.chat.presence_in(id, self.outbox, most).await;
         self.send(presence.map_err(|_| Close::TryAgainLater)?).await?;
         self.send(catching.seat.room().typing_now(self.outbox.user_id)).await
     }
@@ -287,12 +282,13 @@ impl Greeting<'_> {
         }
         let user_id = self.outbox.user_id;
         let people = self.app.store.list_contacts(user_id, 10 * PRESENCE_MAX as i64).await.map_err(out_of_reach)?;
-        let is_online = |id: i64| self.app.hub.people.is_online(id);
-        let (mut shown, offline): (Vec<_>, Vec<_>) = people.into_iter().partition(|(id, _)| is_online(*id));
+        let ids: Vec<i64> = people.iter().map(|(id, _)| *id).collect();
+        let online = self.app.hub.people.see(self.outbox, &ids);
+        let (mut shown, offline): (Vec<_>, Vec<_>) = people.into_iter().partition(|(id, _)| online.contains(id));
         shown.extend(offline);
         shown.truncate(PRESENCE_MAX);
-        let frames: Vec<Bytes> =
-            shown.into_iter().map(|(id, seen)| encode_status(&user_status(id, is_online(id), seen), None)).collect();
+        let status = |(id, seen)| encode_status(&user_status(id, online.contains(&id), seen), None);
+        let frames: Vec<Bytes> = shown.into_iter().map(status).collect();
         self.send(frames).await?;
         for (_, catching) in followed {
             self.send(catching.seat.room().typing_now(user_id)).await?;

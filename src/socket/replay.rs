@@ -1,6 +1,7 @@
 //! A replay: the log of a topic from where its reader has come to, written page by page, while the peer is listened to.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +19,18 @@ use crate::protocol::server::{Answer, encode};
 use crate::protocol::{Close, Event, Frame, Topic};
 use crate::store::events::Told;
 
-/// How many events are read from the store and written at a time.
-const PAGE: i64 = 500;
-/// How long a page may take to be written before the peer counts as too slow.
-pub const PAGE_DEADLINE: Duration = Duration::from_secs(20);
+/// How many events are read from the store and written at a time: few at first, and more as long as they are small, for
+/// a page is held for as long as its reader takes.
+const PAGES: RangeInclusive<i64> = 32..=512;
+const PAGE_BYTES: usize = 256 * 1024;
+/// How long a write may make no progress before the peer counts as too slow.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 /// Most frames, and bytes but for the last of them, that are taken in before the connection is caught up.
 const EARLY_FRAMES_MAX: usize = 64;
 const EARLY_BYTES_MAX: usize = 64 * 1024;
-/// How many frames of a replay are written before the peer is listened to.
+/// How much of a replay is written before the peer is listened to; that it takes it in is a sign of life.
 const EARSHOT: usize = 50;
+const EARSHOT_BYTES: usize = 64 * 1024;
 
 /// Done, or how the connection ends.
 pub type Ended<T> = Result<T, Close>;
@@ -114,8 +118,9 @@ pub async fn replay(
     conversation_id: Option<i64>,
     mut early: Option<&mut Early>,
 ) -> Ended<()> {
+    let mut length = *PAGES.start();
     loop {
-        let page = app.store.read_log(catching.topic, catching.position, PAGE).await.map_err(out_of_reach)?;
+        let page = app.store.read_log(catching.topic, catching.position, length).await.map_err(out_of_reach)?;
         if page.is_gone {
             catching.replayed_after = None;
             catching.position = page.last_event_id;
@@ -132,17 +137,23 @@ pub async fn replay(
             .skip(usize::from(planted!("skip-first-of-page")))
             .filter_map(|told| reader.frame(catching.topic, told))
             .collect();
-        let write = async {
-            for frames in frames.chunks(EARSHOT) {
-                send(ws, outbox, frames.iter().cloned()).await?;
-                outbox.hear(app.hub.heartbeat.tick());
-                if let Some(early) = &mut early {
-                    early.listen(ws)?;
-                }
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        let within_earshot = EARSHOT_BYTES * frames.len() / bytes.max(1);
+        for frames in frames.chunks(within_earshot.clamp(1, EARSHOT)) {
+            send(ws, outbox, frames.iter().cloned()).await?;
+            outbox.hear(app.hub.heartbeat.tick());
+            if let Some(early) = &mut early {
+                early.listen(ws)?;
             }
-            Ok(())
+        }
+        length = if bytes <= PAGE_BYTES / 4 {
+            length * 4
+        } else if bytes > PAGE_BYTES {
+            length / 4
+        } else {
+            length
         };
-        timeout(PAGE_DEADLINE, write).await.unwrap_or(Err(Close::SlowConsumer))?;
+        length = length.clamp(*PAGES.start(), *PAGES.end());
         catching.replayed_after.get_or_insert(catching.position);
         app.chat.marks.hand(outbox.user_id, events.iter().filter_map(|told| reader.mark(catching.topic, told)));
         if last.is_some() {
@@ -203,18 +214,22 @@ fn named(topic: Topic) -> Option<i64> {
     }
 }
 
-/// Writes frames straight to the socket, within a deadline; stops when the connection is to end.
+/// Writes frames straight to the socket; stops when the connection is to end, or when the peer takes nothing in.
 pub async fn send(ws: &mut WebSocket, outbox: &Outbox, frames: impl IntoIterator<Item = Bytes>) -> Ended<()> {
     if let Some(close) = outbox.closing() {
         return Err(close);
     }
     let write = async {
         for frame in frames {
-            ws.feed(frame).await?;
+            within(WRITE_DEADLINE, ws.feed(frame)).await?;
         }
-        ws.flush().await
+        within(WRITE_DEADLINE, ws.flush()).await
     };
-    within(PAGE_DEADLINE, write).await
+    tokio::select! {
+        biased;
+        written = write => written,
+        close = outbox.must_break_off() => Err(close),
+    }
 }
 
 /// Waits for a write; a peer that takes longer is too slow.

@@ -1,5 +1,6 @@
-//! The handshake: what is answered by HTTP before the upgrade, and the upgrade itself. Everything about
-//! the token or access is answered after it, with a close code, for a browser can't see a status.
+//! The handshake: what is answered by HTTP before the upgrade, and the upgrade itself. Everything about the token or
+//! access is looked at before it, so that an open socket is one that is there, and answered after it, with a close
+//! code, for a browser can't see a status.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use axum::http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{admit, connection};
@@ -63,7 +66,7 @@ pub fn endpoint_of(path: &str) -> Option<(Endpoint, i64)> {
 
 /// Upgrades a request to a socket, or says why not. `origin_is_allowed` is the answer of the same list
 /// that rules cross-origin requests.
-pub fn upgrade(
+pub async fn upgrade(
     app: &Arc<App>,
     (endpoint, id): (Endpoint, i64),
     address: IpAddr,
@@ -93,11 +96,13 @@ pub fn upgrade(
         address,
     };
     let on_upgrade = hyper::upgrade::on(&mut request);
+    // Where the peer goes meanwhile, this future or the task is dropped, and whoever was taken in departs.
+    let verdict = admit::admit(app, handshake, socket).await;
     let task = app.clone();
     app.tasks.spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
-        // The admission is a large future; the connection that it makes is a small one of its own.
-        if let Some(connection) = admit::admit(&task, handshake, upgraded, socket).await {
+        // The greeting is a large future; the connection that it makes is a small one of its own.
+        if let Some(connection) = admit::begin(&task, verdict, upgraded).await {
             task.clone().tasks.spawn(connection::run(task, connection));
         }
     });
@@ -128,10 +133,12 @@ fn check_headers(request: &Request<Body>) -> Result<HeaderValue, Refusal> {
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "the WebSocket version must be 13"));
     }
-    let accept = headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
-    accept
-        .and_then(|accept| HeaderValue::try_from(accept).ok())
-        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the handshake has no `Sec-WebSocket-Key`"))
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    key.filter(|key| BASE64.decode(key).is_ok_and(|nonce| nonce.len() == 16))
+        .and_then(|key| HeaderValue::try_from(derive_accept_key(key)).ok())
+        .ok_or_else(|| {
+            Refusal::new(StatusCode::BAD_REQUEST, "the handshake needs a `Sec-WebSocket-Key`: 16 bytes in base64")
+        })
 }
 
 fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::commit::change::bury;
 use super::sql::{Conn, execute, fetch_all, fetch_one, list, padded, safe};
 use super::{Found, Store};
+use crate::protocol::Person;
 
 /// What an erased user is called from then on.
 const ERASED: (&str, &str) = ("Deleted", "user");
@@ -17,6 +18,12 @@ const LOOK_OVER: i64 = 10_000;
 const ANSWERS_MS: i64 = 60 * 60 * 1000;
 
 impl Store {
+    /// Somebody erased, as others see them.
+    pub fn erased_person(id: i64) -> Person {
+        let (first_name, last_name) = (ERASED.0.to_owned(), ERASED.1.to_owned());
+        Person { id, first_name, last_name, username: None, avatar_url: None }
+    }
+
     /// Erases a user. They stay participants; an unknown id is refused from then on as well.
     pub async fn erase_user(&self, user_id: i64) -> Found<()> {
         self.erase_names(user_id).await?;

@@ -8,6 +8,7 @@ use crate::support::{Store, TestServer, both_stores, until};
 
 both_stores!(
     a_reader_that_stops_reading_is_closed_and_resumes_complete,
+    a_peer_that_falls_silent_in_a_replay_is_closed_as_a_silent_one,
     too_many_commands_are_refused_with_the_time_to_wait,
     a_flood_closes_the_connection,
     a_user_has_only_so_many_connections,
@@ -59,6 +60,23 @@ async fn a_reader_that_stops_reading_is_closed_and_resumes_complete(store: Store
     let frames = back.collect_until("resumed").await;
     let rest: Vec<i64> = frames.iter().filter_map(|frame| frame["event_id"].as_i64()).collect();
     assert_eq!(rest, (last + 1..=sent).collect::<Vec<_>>());
+}
+
+async fn a_peer_that_falls_silent_in_a_replay_is_closed_as_a_silent_one(store: Store) {
+    let settings = [("TIDINGS_COMMANDS_PER_SECOND_MAX", "off"), ("TIDINGS_HEARTBEAT_INTERVAL", "1s")];
+    let server = TestServer::start_with(store, &settings).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let text = long_text();
+    for _ in 0..400 {
+        alice.say(&text).await;
+        alice.forget();
+    }
+    let path = format!("/ws/chat/{conversation_id}/?since=0");
+    let mut silent = RawClient::connect_with_buffer(server.address(), 2, &path, Some(4_096)).await;
+    until("it is closed", async || server.output().contains("connection closed user.id=2")).await;
+    assert!(server.output().contains("close.code=4010"), "{}", server.output());
+    while silent.read().await.is_some() {}
 }
 
 // The memory is that of sockets, whatever the store.

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::http::Response;
 
 use crate::support::client::{Connect, TestClient};
 use crate::support::rest::answer;
-use crate::support::{Caller, Store, TestServer, until};
+use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 /// Checks that an answer is a problem document of this status and code.
 #[track_caller]
@@ -104,6 +104,7 @@ async fn only_allowed_origins_may_connect() {
         "https://chat.example.com",
         "https://app.example.com",
         "http://other.example:8080",
+        "https://app.example.com:443",
     ];
     for origin in own {
         server.connect_as(7).header("origin", origin).notifications().await.expect_live().await;
@@ -198,4 +199,51 @@ async fn a_token_or_access_is_never_judged_before_the_upgrade() {
     server.connect_as(7).token("nonsense").path("/ws/chat/1/").await.expect_close(4001).await;
     server.connect_as(7).path("/ws/chat/1/").await.expect_close(4004).await;
     server.connect_as(7).path("/ws/notifications/8/").await.expect_close(4005).await;
+}
+
+both_stores!(what_follows_the_upgrade_is_not_missed, the_newest_socket_is_the_one_too_many);
+
+async fn what_follows_the_upgrade_is_not_missed(store: Store) {
+    let server = TestServer::start(store).await;
+    let round = async |round: i64| {
+        let (sender, listener) = (2 * round + 1, 2 * round + 2);
+        let conversation_id = server.conversation(&[sender, listener]).await;
+        let mut alice = server.connect_as(sender).chat(conversation_id).await;
+        alice.expect_live().await;
+        for index in 0..5 {
+            let mut bob = server.connect_as(listener).chat(conversation_id).await;
+            let told = alice.say("Sent after the upgrade").await;
+            let heard = bob.next_of("chat_message").await;
+            assert_eq!(heard["event_id"], told["event_id"], "round {round}, {index}");
+        }
+    };
+    futures_util::future::join_all((0..12).map(round)).await;
+}
+
+async fn the_newest_socket_is_the_one_too_many(store: Store) {
+    let server = TestServer::start_with(store, &[("TIDINGS_CONNECTIONS_PER_USER_MAX", "2")]).await;
+    let round = async |user_id: i64| {
+        let mut first = server.connect_as(user_id).notifications().await;
+        let mut second = server.connect_as(user_id).notifications().await;
+        let mut third = server.connect_as(user_id).notifications().await;
+        assert_eq!(third.is_live().await, Err(4007), "user {user_id}");
+        assert_eq!((first.is_live().await, second.is_live().await), (Ok(()), Ok(())), "user {user_id}");
+    };
+    for batch in 0..10 {
+        futures_util::future::join_all((1..=8).map(|index| round(8 * batch + index))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_no_key_is_refused() {
+    let server = TestServer::start(Store::Sqlite).await;
+    for key in ["abc", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSBsb25nZXI=", "!!!!!!!!!!!!!!!!!!!!!!=="] {
+        let request = server
+            .request(Method::GET, "/ws/notifications/7/", Caller::Nobody)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", key);
+        answer(request).await.refused(400, "invalid_field");
+    }
 }

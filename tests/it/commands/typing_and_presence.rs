@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Pair, assert_refused, done};
+use super::{Pair, assert_refused, chat_message, done};
 use crate::support::client::TestClient;
-use crate::support::raw::RawClient;
-use crate::support::{Store, TestServer, both_stores};
+use crate::support::raw::{FIN, RawClient, TEXT};
+use crate::support::{Caller, Store, TestServer, both_stores};
 
 both_stores!(
     typing_is_told_once_to_the_others_and_ends_by_itself,
@@ -14,6 +14,10 @@ both_stores!(
     whoever_comes_is_told_who_is_there_and_who_types,
     somebody_is_online_from_the_first_socket_until_the_last_has_been_gone_a_while,
     a_short_absence_is_not_told,
+    who_has_opened_a_socket_is_there_and_is_told_of_once,
+    typing_after_a_message_goes_on_after_it,
+    a_typist_has_todays_name,
+    last_seen_survives_a_crash_soon_after_coming,
 );
 
 fn typing(is_typing: bool) -> Value {
@@ -167,4 +171,97 @@ async fn a_short_absence_is_not_told(store: Store) {
         done(&mut pair.bob, json!({ "type": "ping" })).await;
     }
     assert_eq!(so_far(&mut pair.alice, "user_status").await, Vec::<Value>::new());
+}
+
+async fn who_has_opened_a_socket_is_there_and_is_told_of_once(store: Store) {
+    let server = TestServer::start(store).await;
+    let round = async |round: i64| {
+        let (first, second) = (2 * round + 1, 2 * round + 2);
+        let conversation_id = server.conversation(&[first, second]).await;
+        let mut early = server.connect_as(first).chat(conversation_id).await;
+        let mut late = server.connect_as(second).chat(conversation_id).await;
+        late.expect_live().await;
+        early.expect_live().await;
+        // What is told late is told by then.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let statuses = async |client: &mut TestClient| {
+            client.expect_live().await;
+            client.statuses()
+        };
+        assert_eq!(statuses(&mut late).await, ["online"], "round {round}");
+        let told = statuses(&mut early).await;
+        assert!(told == ["online"] || told == ["offline", "online"], "round {round}: {told:?}");
+    };
+    for batch in 0..10 {
+        futures_util::future::join_all((0..4).map(|index| round(4 * batch + index))).await;
+    }
+}
+
+async fn typing_after_a_message_goes_on_after_it(store: Store) {
+    let mut pair = Pair::start(store, &[("TIDINGS_TYPING_EXPIRY", "60s")]).await;
+    let path = format!("/ws/chat/{}/", pair.conversation_id);
+    let mut ada = RawClient::connect(pair.server.address(), 1, &path).await;
+    let said = |frame: Value| crate::support::raw::frame(FIN | TEXT, frame.to_string().as_bytes());
+    let mut heard = async |frames: &[Value], count: usize| {
+        ada.write(&frames.iter().cloned().flat_map(said).collect::<Vec<u8>>()).await;
+        let mut kinds = vec![];
+        while kinds.len() < count {
+            let frame = pair.bob.expect_next().await;
+            match frame["type"].as_str() {
+                Some("chat_message") => kinds.push("message"),
+                Some("typing_indicator") if frame["is_typing"] == true => kinds.push("typing"),
+                Some("typing_indicator") => kinds.push("no typing"),
+                _ => {}
+            }
+        }
+        kinds.extend(so_far(&mut pair.bob, "typing_indicator").await.iter().map(|_| "more"));
+        kinds
+    };
+    assert_eq!(heard(&[chat_message("Hi"), typing(true)], 2).await, ["message", "typing"]);
+    // Who was typing before sent what was typed, and goes on.
+    let told = heard(&[chat_message("Hi"), typing(true)], 3).await;
+    assert_eq!(told, ["message", "no typing", "typing"]);
+    // A message after it ends it, also where none of it was told.
+    let told = heard(&[chat_message("Hi"), typing(true), chat_message("Bye")], 3).await;
+    assert_eq!(told, ["message", "no typing", "message"]);
+    assert_eq!(heard(&[chat_message("Hi"), typing(true), typing(false)], 1).await, ["message"]);
+    // A message that is refused holds nothing up.
+    let refused = json!({ "type": "chat_message", "message": "Hi", "reply_to": 1_000_000 });
+    assert_eq!(heard(&[refused, typing(true)], 1).await, ["typing"]);
+}
+
+async fn a_typist_has_todays_name(store: Store) {
+    let mut pair = Pair::start(store, &[("TIDINGS_TYPING_EXPIRY", "60s")]).await;
+    pair.server.put_user(1, "Ada", "Lovelace").await;
+    pair.alice.send(typing(true)).await;
+    assert_eq!(expect_typing(&mut pair.bob, 1, true).await["user"]["first_name"], "Ada");
+    let users = json!([{ "id": 1, "first_name": "Augusta" }]);
+    pair.server.post("/api/v1/users", Caller::Platform, users).await.success();
+    pair.alice.send(typing(false)).await;
+    expect_typing(&mut pair.bob, 1, false).await;
+    pair.alice.send(typing(true)).await;
+    assert_eq!(expect_typing(&mut pair.bob, 1, true).await["user"]["first_name"], "Augusta");
+    // Who is erased while typing is not named any more.
+    pair.server.delete("/api/v1/users/1", Caller::Platform).await.success();
+    let ended = expect_typing(&mut pair.bob, 1, false).await;
+    assert!(!ended.to_string().contains("Augusta"), "{ended}");
+}
+
+async fn last_seen_survives_a_crash_soon_after_coming(store: Store) {
+    let mut server = TestServer::start(store).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    // The sweep at the start, which writes it as well, is over.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    expect_status(&mut alice, 2, "offline").await;
+    let mut bob = server.connect_as(2).chat(conversation_id).await;
+    bob.expect_live().await;
+    expect_status(&mut alice, 2, "online").await;
+    // It is told first, and stored right after.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    server.kill().await;
+    server.start_again().await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let offline = expect_status(&mut alice, 2, "offline").await;
+    assert!(offline["last_seen"].is_string(), "{offline}");
 }

@@ -206,6 +206,16 @@ impl TestClient {
         }
     }
 
+    /// The next frame of this type, passing over all others.
+    pub async fn next_of(&mut self, frame_type: &str) -> Value {
+        loop {
+            let frame = self.expect_next().await;
+            if frame["type"] == frame_type {
+                return frame;
+            }
+        }
+    }
+
     /// Sends an object over a connection that may have ended; whether it was sent.
     pub async fn try_send(&mut self, frame: &Value) -> bool {
         self.socket.send(Message::text(frame.to_string())).await.is_ok()
@@ -272,6 +282,13 @@ impl TestClient {
                 return frames;
             }
         }
+    }
+
+    /// The statuses of the others that have been told so far, in order.
+    pub fn statuses(&self) -> Vec<String> {
+        let frames = self.seen.iter().filter_map(|text| serde_json::from_str::<Value>(text).ok());
+        let statuses = frames.filter(|frame| frame["type"] == "user_status");
+        statuses.filter_map(|frame| frame["status"].as_str().map(str::to_owned)).collect()
     }
 
     /// Closes as a well-behaved client does, and waits for the server's side of it.

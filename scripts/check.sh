@@ -7,6 +7,7 @@ export PATH="$cache/bin:$PATH"
 
 say "formatting"
 cargo fmt --check
+cargo fmt --check --manifest-path fuzz/Cargo.toml
 
 say "lints"
 cargo clippy --locked --all-targets -- -D warnings

@@ -3,6 +3,8 @@
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/tidings"
+# shellcheck disable=SC2034 # used by those who source this
+target_dir="${CARGO_TARGET_DIR:-$root/target}"
 
 say() { printf '\n== %s\n' "$*"; }
 

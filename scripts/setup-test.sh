@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and is missing: PostgreSQL's server, Chromium, Python packages, Node packages.
+# Installs what the tests need and is missing: PostgreSQL's server, Chromium, compilers for C and C++, Python packages,
+# Node packages.
 # Quick when all is there. System packages come by apt-get, when root or with sudo that asks for no password.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
@@ -13,7 +14,7 @@ need() { missing+=("$1"); }
 python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
 command -v node >/dev/null || need nodejs
 command -v npm >/dev/null || need npm
-command -v cc >/dev/null || need build-essential
+{ command -v cc && command -v c++; } >/dev/null || need build-essential
 
 if ((${#missing[@]})); then
     as_root=()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests: Rust's, on SQLite and on a PostgreSQL that lives only as long as this script, then the browser's.
-# With arguments, which are the Rust test runner's (such as a part of a name), only those.
+# Runs all tests: Rust's, on SQLite and on a PostgreSQL that lives only as long as this script, then the browser's, then
+# the fuzzers for some seconds. With arguments, which are the Rust test runner's (such as a part of a name), only those.
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 cd "$root"
@@ -52,8 +52,10 @@ cargo test --locked --no-fail-fast -- "$@" || failed+=("the Rust tests")
 
 if (($# == 0)); then
     say "browser tests"
-    export TEST_TIDINGS="${CARGO_TARGET_DIR:-$root/target}/debug/tidings"
+    export TEST_TIDINGS="$target_dir/debug/tidings"
     node --test tests/browser/*.test.mjs || failed+=("the browser tests")
+
+    scripts/fuzz.sh || failed+=("fuzzing")
 fi
 
 if ((${#failed[@]})); then

@@ -9,7 +9,6 @@ mod conversations;
 mod demo;
 mod drain;
 mod fold;
-mod fuzz;
 mod handshake;
 mod limits;
 mod messages_rest;

@@ -62,7 +62,7 @@ fn every_dependency_has_its_door() {
 
 #[test]
 fn every_file_says_what_it_is_for_and_is_short_and_finished() {
-    assert_tidy(sources("src").into_iter().chain(sources("tests")), untidy);
+    assert_tidy(["src", "tests", "fuzz/fuzz_targets"].into_iter().flat_map(sources), untidy);
 }
 
 #[test]
@@ -74,6 +74,23 @@ fn both_stores_have_the_same_migrations() {
     let (sqlite, postgres) = (names("sqlite"), names("postgres"));
     assert!(!sqlite.is_empty(), "there are no migrations");
     assert_eq!(sqlite, postgres);
+}
+
+#[test]
+fn the_fuzzers_are_built_of_the_same_versions() {
+    let packages = |path: &str| -> BTreeSet<String> {
+        let text = fs::read_to_string(root().join(path)).expect("a lock file");
+        let heads = text.split("[[package]]\n").skip(1).map(|package| package.lines().take(2).collect::<Vec<_>>());
+        heads.map(|head| head.join(" ").replace("name = ", "").replace(" version = ", " ")).collect()
+    };
+    let (own, fuzzers) = (packages("Cargo.lock"), packages("fuzz/Cargo.lock"));
+    let only_there: Vec<_> = fuzzers.difference(&own).collect();
+    let expected = ["arbitrary", "libfuzzer-sys", "tidings-fuzz"];
+    assert!(
+        only_there.len() == expected.len()
+            && expected.iter().all(|name| only_there.iter().any(|package| package.contains(name))),
+        "copy Cargo.lock to fuzz/Cargo.lock, then `cargo metadata --manifest-path fuzz/Cargo.toml`: {only_there:?}"
+    );
 }
 
 fn assert_tidy(files: impl IntoIterator<Item = Source>, check: fn(&Source) -> Vec<String>) {

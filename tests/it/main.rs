@@ -16,6 +16,7 @@ mod notifications;
 mod openapi;
 mod outage;
 mod participants;
+mod proxy;
 mod resume;
 mod schemathesis;
 mod search;

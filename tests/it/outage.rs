@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::proxy::{Commit, Proxy};
+use crate::proxy::{Commit, Proxy};
 use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 both_stores!(while_the_store_takes_no_writes_commands_are_unavailable_and_sockets_stay);

@@ -9,7 +9,6 @@
 
 pub mod client;
 pub mod process;
-pub mod proxy;
 pub mod raw;
 pub mod rest;
 pub mod server;

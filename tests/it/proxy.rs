@@ -1,5 +1,7 @@
 //! A way to PostgreSQL that loses the answer to a COMMIT, as a failover or a killed connection does.
 
+#![expect(clippy::disallowed_methods, reason = "a test has no App to spawn on")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 

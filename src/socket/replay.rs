@@ -23,8 +23,9 @@ use crate::store::events::Told;
 /// a page is held for as long as its reader takes.
 const PAGES: RangeInclusive<i64> = 32..=512;
 const PAGE_BYTES: usize = 256 * 1024;
-/// How long a write may make no progress before the peer counts as too slow.
-pub const WRITE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a write may make no progress before the peer counts as too slow. The system takes more only when a third of
+/// what it holds, which may be megabytes, has gone out; whoever is silent is found by the heartbeat before.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 /// Most frames, and bytes but for the last of them, that are taken in before the connection is caught up.
 const EARLY_FRAMES_MAX: usize = 64;
 const EARLY_BYTES_MAX: usize = 64 * 1024;

@@ -204,7 +204,7 @@ async fn a_token_or_access_is_never_judged_before_the_upgrade() {
 both_stores!(what_follows_the_upgrade_is_not_missed, the_newest_socket_is_the_one_too_many);
 
 async fn what_follows_the_upgrade_is_not_missed(store: Store) {
-    let server = TestServer::start(store).await;
+    let server = TestServer::start_with(store, &[("TIDINGS_HANDSHAKES_PER_ADDRESS_MAX", "off")]).await;
     let round = async |round: i64| {
         let (sender, listener) = (2 * round + 1, 2 * round + 2);
         let conversation_id = server.conversation(&[sender, listener]).await;
@@ -221,7 +221,8 @@ async fn what_follows_the_upgrade_is_not_missed(store: Store) {
 }
 
 async fn the_newest_socket_is_the_one_too_many(store: Store) {
-    let server = TestServer::start_with(store, &[("TIDINGS_CONNECTIONS_PER_USER_MAX", "2")]).await;
+    let settings = [("TIDINGS_CONNECTIONS_PER_USER_MAX", "2"), ("TIDINGS_HANDSHAKES_PER_ADDRESS_MAX", "off")];
+    let server = TestServer::start_with(store, &settings).await;
     let round = async |user_id: i64| {
         let mut first = server.connect_as(user_id).notifications().await;
         let mut second = server.connect_as(user_id).notifications().await;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What becomes of the next COMMIT.
+/// What becomes of the next COMMIT of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Commit {
@@ -60,7 +60,7 @@ impl Proxy {
         &self.url
     }
 
-    /// Says what becomes of the next COMMIT, and whether the database is out of reach after it.
+    /// Says what becomes of the next COMMIT of commands, and whether the database is out of reach after it.
     pub fn next(&self, commit: Commit, goes_away: bool) {
         self.state.goes_away.store(goes_away, Ordering::SeqCst);
         self.state.next.store(commit as u8, Ordering::SeqCst);
@@ -80,14 +80,14 @@ impl Proxy {
 async fn pass(mut client: TcpStream, state: Arc<State>) {
     let mut server = TcpStream::connect(&state.target).await.expect("the database answers");
     let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut commands = Commands::default();
     loop {
         tokio::select! {
             biased;
             read = client.read(&mut asked) => {
                 let Ok(count @ 1..) = read else { return };
                 let asked = &asked[..count];
-                let is_commit = asked.windows(6).any(|word| word == b"COMMIT");
-                let fate = if is_commit { state.next.swap(Commit::Passes as u8, Ordering::SeqCst) } else { 0 };
+                let fate = if commands.are_committed(asked) { state.next.swap(Commit::Passes as u8, Ordering::SeqCst) } else { 0 };
                 if fate != Commit::Passes as u8 && state.goes_away.load(Ordering::SeqCst) {
                     state.is_away.store(true, Ordering::SeqCst);
                 }
@@ -106,5 +106,27 @@ async fn pass(mut client: TcpStream, state: Arc<State>) {
                 }
             }
         }
+    }
+}
+
+/// Tells the transactions of commands from others, such as those of notifications: they ask for their number. A
+/// statement has its text on the wire when it is prepared, and later only its name.
+#[derive(Default)]
+struct Commands {
+    names: Vec<Vec<u8>>,
+    is_open: bool,
+}
+
+impl Commands {
+    /// Whether what is asked commits a transaction of commands.
+    fn are_committed(&mut self, asked: &[u8]) -> bool {
+        let find = |part: &[u8]| asked.windows(part.len()).position(|window| window == part);
+        if let Some(at) = find(b"pg_current_xact_id") {
+            let end = asked[..at].iter().rposition(|byte| *byte == 0).expect("the end of the statement's name");
+            let begin = asked[..end].windows(5).rposition(|window| window == b"sqlx_").expect("the statement's name");
+            self.names.push(asked[begin..=end].to_vec());
+        }
+        self.is_open |= self.names.iter().any(|name| find(name).is_some());
+        find(b"COMMIT").is_some() && std::mem::take(&mut self.is_open)
     }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::Judge;
 use crate::history::Opening;
 
@@ -15,7 +17,7 @@ impl Judge<'_> {
                 self.blame(format!("never answered: {opening:?}"));
                 continue;
             };
-            if answers.iter().any(|answer| answer != &answers[0]) || !matches!(status, 200 | 201) {
+            if !answers.iter().all(|answer| is_the_same(&answers[0], answer)) || !matches!(status, 200 | 201) {
                 self.blame(format!("opening a conversation was not answered with the same again: {opening:?}"));
             }
             let id = body["id"].as_i64().unwrap_or_default();
@@ -36,4 +38,13 @@ impl Judge<'_> {
             }
         }
     }
+}
+
+/// Whether an answer is the first one again; only what has been cleared since is shown no more.
+fn is_the_same((first_status, first): &(u16, Value), (status, body): &(u16, Value)) -> bool {
+    let mut expected = first.clone();
+    if body["last_message"].is_null() {
+        expected["last_message"] = Value::Null;
+    }
+    first_status == status && expected == *body
 }

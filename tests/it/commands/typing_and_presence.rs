@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Pair, assert_refused, chat_message, done};
 use crate::support::client::TestClient;
 use crate::support::raw::{FIN, RawClient, TEXT};
-use crate::support::{Caller, Store, TestServer, both_stores};
+use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 both_stores!(
     typing_is_told_once_to_the_others_and_ends_by_itself,
@@ -250,15 +250,14 @@ async fn a_typist_has_todays_name(store: Store) {
 async fn last_seen_survives_a_crash_soon_after_coming(store: Store) {
     let mut server = TestServer::start(store).await;
     let conversation_id = server.conversation(&[1, 2]).await;
-    // The sweep at the start, which writes it as well, is over.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     let mut alice = server.connect_as(1).chat(conversation_id).await;
     expect_status(&mut alice, 2, "offline").await;
     let mut bob = server.connect_as(2).chat(conversation_id).await;
     bob.expect_live().await;
     expect_status(&mut alice, 2, "online").await;
-    // It is told first, and stored right after.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    // It is told first, and stored right after; the sweep comes once a minute.
+    let stored = "SELECT COUNT(*) FROM users WHERE id = 2 AND last_seen_at IS NOT NULL";
+    until("it is stored when Bob was there", async || server.database.number(stored).await == 1).await;
     server.kill().await;
     server.start_again().await;
     let mut alice = server.connect_as(1).chat(conversation_id).await;

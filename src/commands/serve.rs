@@ -16,10 +16,11 @@ use crate::{http, telemetry};
 /// Runs the server until SIGTERM or ctrl-c.
 pub async fn run(settings: Settings) -> Result<()> {
     telemetry::start(settings.log, settings.log_format);
+    // Listened for before anybody is served, so that nobody is cut off by one that comes early.
+    let signals = signals()?;
     let shutdown = CancellationToken::new();
     let server = Server::start(settings, shutdown.clone()).await?;
     server.announce();
-    let signals = signals()?;
     signals.await;
     tracing::info!("stopping: sockets are told to connect elsewhere");
     server.stop(shutdown).await;

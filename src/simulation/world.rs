@@ -33,7 +33,7 @@ use crate::store::simulated::{Committed, Database, Seams, Witness};
 
 /// How long things go wrong, and how long all may take to come right after that: quiet topics compare their position
 /// with the store's every 15 s, once they have been quiet for as long.
-const TROUBLE: Duration = Duration::from_secs(4);
+const TROUBLE: Duration = Duration::from_millis(1_300);
 const SETTLING: Duration = Duration::from_secs(60);
 const START_MS: i64 = 1_758_709_800_000;
 const USERS: i64 = 3;
@@ -217,7 +217,7 @@ impl World {
             let server = self.start(index).await;
             *self.servers[index].lock() = Some(server.clone());
             self.book.tell(format!("server {index} is up"));
-            self.pause(300..3_000).await;
+            self.pause(100..900).await;
             if self.is_trouble() && self.chance(0..100) == 0 {
                 self.storm(&server);
                 self.pause(0..300).await;

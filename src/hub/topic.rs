@@ -255,13 +255,14 @@ impl Room {
 }
 
 impl State {
-    /// Puts a frame into the outboxes of those it is for.
+    /// Puts a frame into the outboxes of those it is for. The issuer comes last: whoever has the answer to a command knows
+    /// that here nobody's later frame comes before the event.
     fn tell(&mut self, topic: Topic, delivery: &Delivery) -> Delivered {
         let conversation_id = match topic {
             Topic::Conversation(id) => Some(id),
             Topic::User(_) => None,
         };
-        let mut issuer_told = false;
+        let mut answer = None;
         for listener in &mut self.listeners {
             if let Some(event_id) = delivery.event_id {
                 if event_id <= listener.shown {
@@ -279,15 +280,18 @@ impl State {
             };
             match &delivery.issuer {
                 Some(issuer) if issuer.connection_id == outbox.id => {
-                    issuer_told = true;
                     let frame = match &issuer.client_id {
                         Some(client_id) => with_client_id(frame, client_id),
                         None => frame.clone(),
                     };
-                    outbox.put(Item { frame, mark }, delivery.class, conversation_id);
+                    answer = Some((outbox.clone(), Item { frame, mark }));
                 }
                 _ => outbox.put(Item { frame: frame.clone(), mark }, delivery.class, conversation_id),
             }
+        }
+        let issuer_told = answer.is_some();
+        if let Some((outbox, item)) = answer {
+            outbox.put(item, delivery.class, conversation_id);
         }
         if let (Some(user_id), Some(event_id)) = (delivery.puts_out, delivery.event_id)
             && !planted!("tell-the-put-out")

@@ -1,5 +1,8 @@
-//! Who is told of an event that puts somebody out, and of what follows it.
+//! Who is told of an event that puts somebody out, and of what follows it; who is told last.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use super::*;
@@ -55,4 +58,30 @@ fn whoever_has_come_back_is_not_put_out_by_what_was_before() {
     hub.deliver(TOPIC, event(3, None));
     hub.deliver(TOPIC, event(4, None));
     assert_eq!((told(&back), back.outbox.closing()), (vec!["4".to_owned()], None));
+}
+
+/// Counts the others who have their copy when it is woken.
+struct Look {
+    others: [Arc<Outbox>; 2],
+    have_it: AtomicUsize,
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        self.have_it.store(self.others.iter().map(|other| other.frames_held()).sum(), Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whoever_has_asked_is_told_when_all_others_are() {
+    let (hub, _gaps) = Hub::new(Duration::from_secs(6));
+    let [before, issuer, after] = [7, 8, 9].map(|user_id| listen(&hub, user_id, Kind::Attending, 0));
+    let others = [before.outbox.clone(), after.outbox.clone()];
+    let look = Arc::new(Look { others, have_it: AtomicUsize::new(0) });
+    let waker = Waker::from(look.clone());
+    let mut next = pin!(issuer.outbox.next());
+    assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let answers = Issuer { connection_id: issuer.outbox.id, client_id: None };
+    hub.deliver(TOPIC, Delivery { issuer: Some(answers), ..event(1, None) });
+    assert_eq!(look.have_it.load(Ordering::Relaxed), 2);
 }

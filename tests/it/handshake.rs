@@ -97,9 +97,10 @@ async fn only_allowed_origins_may_connect() {
         ("TIDINGS_PUBLIC_URL", "https://chat.example.com"),
     ];
     let server = TestServer::start_with(Store::Sqlite, &settings).await;
+    let host = server.address().ip();
     let own = [
-        "http://127.0.0.1",
-        "https://127.0.0.1:9999",
+        &format!("http://{host}"),
+        &format!("https://{host}:9999"),
         "http://chat.example.com:3000",
         "https://chat.example.com",
         "https://app.example.com",
@@ -116,10 +117,10 @@ async fn only_allowed_origins_may_connect() {
         "https://app.example.com:444",
         "http://other.example",
         "https://app.example.com.evil.example",
-        "http://127.0.0.1.evil.example",
+        &format!("http://{host}.evil.example"),
         "http://localhost",
         "null",
-        "127.0.0.1",
+        &host.to_string(),
     ] {
         let refused = server.connect_as(7).header("origin", origin).refused("/ws/notifications/7/").await;
         assert_problem(&refused, 403, "forbidden");

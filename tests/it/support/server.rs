@@ -68,8 +68,8 @@ impl TestServer {
     /// Starts the stopped server again, on the same store and the same port.
     pub async fn start_again(&mut self) {
         assert!(self.process.is_none(), "the server is running");
-        let listen = self.address.map_or("127.0.0.1:0".to_owned(), |address| address.to_string());
-        self.set("TIDINGS_LISTEN", &listen);
+        let listen = self.address.unwrap_or_else(loopback_address);
+        self.set("TIDINGS_LISTEN", &listen.to_string());
         let process = Process::start(&["serve"], self.folder.path(), &self.settings);
         const READY: &str = "listening on http://";
         let output = process.expect_output(READY).await;
@@ -139,7 +139,7 @@ impl TestServer {
         self.database.url()
     }
 
-    /// The public listener, as `127.0.0.1:41234`.
+    /// The public listener, as `127.83.7.120:41234`.
     pub fn address(&self) -> SocketAddr {
         self.address.expect("a server that has started")
     }
@@ -161,4 +161,11 @@ impl TestServer {
         let conversation = self.post("/api/v1/conversations", Caller::Platform, body).await.success();
         conversation["id"].as_i64().expect("a conversation has an id")
     }
+}
+
+/// A loopback address of the server's own, and any free port. While a server of 127.0.0.1 is down, its port may go to
+/// any client that connects to anything, for clients connect from 127.0.0.1.
+fn loopback_address() -> SocketAddr {
+    let [a, b] = [fastrand::u8(..), fastrand::u8(..)];
+    SocketAddr::from(([127, fastrand::u8(1..255), a, b], 0))
 }

@@ -46,19 +46,15 @@ TEST_PYTHON="$(python_environment)/bin/python"
 TEST_CHROMIUM="$(find_chromium)"
 export TEST_PYTHON TEST_CHROMIUM
 
-failed=()
+# The first part that fails is the last one, so that what failed is the last thing printed.
 say "Rust tests"
-cargo test --locked --no-fail-fast -- "$@" || failed+=("the Rust tests")
+cargo test --locked --no-fail-fast -- "$@" || fail "" "FAILED: the Rust tests"
 
 if (($# == 0)); then
     say "browser tests"
     export TEST_TIDINGS="$target_dir/debug/tidings"
-    node --test tests/browser/*.test.mjs || failed+=("the browser tests")
+    node --test tests/browser/*.test.mjs || fail "" "FAILED: the browser tests"
 
-    scripts/fuzz.sh || failed+=("fuzzing")
-fi
-
-if ((${#failed[@]})); then
-    fail "" "FAILED: $(IFS=,; echo "${failed[*]}")"
+    scripts/fuzz.sh
 fi
 say "all tests passed"

@@ -73,6 +73,7 @@ impl App {
         let files = FileStore::open(&settings.attachment_store, &settings.data_dir, tasks.clone())?;
         let (hub, gaps) = Hub::new(settings.typing_expiry);
         let chat = Chat::start(&settings, (store.clone(), hub.clone(), clock.clone()), gaps, &tasks, &shutdown);
+        chat.recall().await.context("who was there could not be read")?;
         let attachments = Attachments::new(&settings, store.clone(), files, tasks.clone());
         let (collector, ended) = (attachments.clone(), shutdown.clone());
         tasks.spawn(async move {
@@ -126,6 +127,7 @@ impl App {
     /// or when those that are left have had time enough.
     pub async fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+        self.chat.store_seen().await;
         let mut connections = self.hub.people.connections();
         connections.sort_unstable_by_key(|outbox| outbox.id);
         let steps = (self.settings.drain_time.as_millis() / DRAIN_STEP.as_millis()).max(1) as usize;

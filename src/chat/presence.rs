@@ -72,13 +72,26 @@ impl Chat {
         arrival
     }
 
+    /// Takes those for here who were when the server ended, however it did: they have the time of grace to come back.
+    pub async fn recall(&self) -> std::result::Result<(), crate::store::Fault> {
+        for (user_id, seen_at_ms) in self.store.list_online().await? {
+            self.hub.people.expect(user_id);
+            self.let_leave(user_id, seen_at_ms.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// Lets a connection go; its user is offline when no other comes for a while.
     pub fn depart(&self, outbox: &Outbox) {
         self.hub.heartbeat.remove(outbox);
         if self.hub.people.leave(outbox) {
-            let due = Due::PersonLeaves { user_id: outbox.user_id, seen_at_ms: self.clock.now_ms() };
-            self.hub.deadlines.set(tokio::time::Instant::now() + self.presence_grace, due);
+            self.let_leave(outbox.user_id, self.clock.now_ms());
         }
+    }
+
+    fn let_leave(&self, user_id: i64, seen_at_ms: i64) {
+        let due = Due::PersonLeaves { user_id, seen_at_ms };
+        self.hub.deadlines.set(tokio::time::Instant::now() + self.presence_grace, due);
     }
 
     /// Makes somebody offline whose time of grace has passed. Waits for nothing: other deadlines are due.
@@ -98,7 +111,7 @@ impl Chat {
             };
             for (user_id, news) in &users {
                 if let Some(seen_at_ms) = news.seen_at_ms {
-                    self.store_last_seen(&[*user_id], seen_at_ms).await;
+                    self.store_last_seen(&[*user_id], seen_at_ms, false).await;
                 }
                 if let Err(fault) = self.tell_presence_of(*user_id, news.is_for_all).await {
                     tracing::warn!(error = %fault, user.id = user_id, "presence was not told");
@@ -106,12 +119,17 @@ impl Chat {
             }
             // Who has come was last seen now, should this server die.
             let here: Vec<i64> = users.into_keys().filter(|id| self.hub.people.is_online(*id)).collect();
-            self.store_last_seen(&here, self.clock.now_ms()).await;
+            self.store_last_seen(&here, self.clock.now_ms(), true).await;
         }
     }
 
-    async fn store_last_seen(&self, user_ids: &[i64], at_ms: i64) {
-        if let Err(fault) = self.store.set_last_seen(user_ids, at_ms).await {
+    /// Stores that those who are connected were seen now.
+    pub async fn store_seen(&self) {
+        self.store_last_seen(&self.hub.people.connected(), self.clock.now_ms(), true).await;
+    }
+
+    async fn store_last_seen(&self, user_ids: &[i64], at_ms: i64, is_online: bool) {
+        if let Err(fault) = self.store.set_last_seen(user_ids, at_ms, is_online).await {
             tracing::warn!(error = %fault, users = ?user_ids, "last_seen was not stored");
         }
     }

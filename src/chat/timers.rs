@@ -155,12 +155,9 @@ async fn sweep(chat: Arc<Chat>, events_retention: Option<Duration>) {
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         sweeps.tick().await;
-        let now = chat.clock.now_ms();
-        let online = chat.hub.people.online();
-        for outcome in [chat.store.set_last_seen(&online, now).await, chat.store.sweep(now, events_retention).await] {
-            if let Err(fault) = outcome {
-                tracing::warn!(error = %fault, "a sweep failed; the next one tries again");
-            }
+        chat.store_seen().await;
+        if let Err(fault) = chat.store.sweep(chat.clock.now_ms(), events_retention).await {
+            tracing::warn!(error = %fault, "a sweep failed; the next one tries again");
         }
     }
 }

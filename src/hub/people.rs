@@ -58,6 +58,14 @@ impl People {
         if is_new { Arrival::CameOnline } else { Arrival::AlreadyOnline }
     }
 
+    /// Takes somebody for here who has no socket yet.
+    pub fn expect(&self, user_id: i64) {
+        self.users
+            .write()
+            .entry(user_id)
+            .or_insert_with(|| Entry { gone_at: Some(Instant::now()), ..Entry::default() });
+    }
+
     /// Lets a connection go. Whether it was its user's last one here.
     pub fn leave(&self, outbox: &Outbox) -> bool {
         let mut users = self.users.write();
@@ -126,9 +134,9 @@ impl People {
         users.keys().copied().collect()
     }
 
-    /// Everybody who is there.
-    pub fn online(&self) -> Vec<i64> {
-        self.users.read().keys().copied().collect()
+    /// Everybody who has a socket here.
+    pub fn connected(&self) -> Vec<i64> {
+        self.users.read().iter().filter(|(_, entry)| !entry.outboxes.is_empty()).map(|(id, _)| *id).collect()
     }
 
     /// How many sockets and how many people are here.

@@ -46,7 +46,7 @@ impl Store {
             "INSERT INTO users (id, first_name, last_name, created_at, erased_at) VALUES ($1, $2, $3, $4, $4)
              ON CONFLICT (id) DO UPDATE SET
                  first_name = excluded.first_name, last_name = excluded.last_name, username = NULL, email = NULL,
-                 avatar_url = NULL, last_seen_at = NULL, erased_at = COALESCE(users.erased_at, excluded.erased_at)",
+                 avatar_url = NULL, last_seen_at = NULL, is_online = 0, erased_at = COALESCE(users.erased_at, excluded.erased_at)",
             user_id,
             ERASED.0,
             ERASED.1,

@@ -87,7 +87,7 @@ async fn do_all_that_is_hot(store: &TestStore) {
     store.list_receipts(1, 1).await.expect("receipts");
     store.list_last_seen(1, 100).await.expect("presence");
     store.filter_participants(1, &[1, 2]).await.expect("participants");
-    store.set_last_seen(&[1, 2], 1).await.expect("an update");
+    store.set_last_seen(&[1, 2], 1, true).await.expect("an update");
     store.count_unread(1, 1).await.expect("a count");
     store.count_unread_messages(1).await.expect("a count");
     store.count_unread_notifications(1).await.expect("a count");

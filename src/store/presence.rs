@@ -60,17 +60,26 @@ impl Store {
         Ok(found)
     }
 
-    /// Stores when people were last seen; never moves it back.
-    pub async fn set_last_seen(&self, user_ids: &[i64], at: i64) -> Found<()> {
+    /// Those who were there as far as is stored, with when they were last seen.
+    pub async fn list_online(&self) -> Found<Vec<(i64, Option<i64>)>> {
+        let mut reader = self.reader().await?;
+        let sql = "SELECT id, last_seen_at FROM users WHERE is_online = 1";
+        Ok(fetch_all!(&mut reader.conn(), (i64, Option<i64>), sql)?)
+    }
+
+    /// Stores when people were last seen, which never moves back, and whether they are still there.
+    pub async fn set_last_seen(&self, user_ids: &[i64], at: i64, is_online: bool) -> Found<()> {
         for chunk in user_ids.chunks(256) {
             let ids = padded(chunk);
             let mut tx = self.begin().await?;
             let sql = format!(
-                "UPDATE users SET last_seen_at = $1 WHERE id IN ({}) AND (last_seen_at IS NULL OR last_seen_at < $1)",
-                list(1, ids.len())
+                "UPDATE users SET is_online = $2, last_seen_at = CASE WHEN last_seen_at > $1 THEN last_seen_at ELSE $1 END
+                 WHERE id IN ({}) AND erased_at IS NULL
+                   AND (last_seen_at IS NULL OR last_seen_at < $1 OR is_online <> $2)",
+                list(2, ids.len())
             );
             execute!(&mut tx.conn(), safe(sql), |query| {
-                query = query.bind(at);
+                query = query.bind(at).bind(i64::from(is_online));
                 for id in &ids {
                     query = query.bind(*id);
                 }

@@ -17,7 +17,7 @@ both_stores!(
     who_has_opened_a_socket_is_there_and_is_told_of_once,
     typing_after_a_message_goes_on_after_it,
     a_typist_has_todays_name,
-    last_seen_survives_a_crash_soon_after_coming,
+    who_comes_back_after_a_crash_was_never_gone_and_who_does_not_is_after_a_while,
 );
 
 fn typing(is_typing: bool) -> Value {
@@ -247,20 +247,34 @@ async fn a_typist_has_todays_name(store: Store) {
     assert!(!ended.to_string().contains("Augusta"), "{ended}");
 }
 
-async fn last_seen_survives_a_crash_soon_after_coming(store: Store) {
-    let mut server = TestServer::start(store).await;
-    let conversation_id = server.conversation(&[1, 2]).await;
+async fn who_comes_back_after_a_crash_was_never_gone_and_who_does_not_is_after_a_while(store: Store) {
+    let mut server = TestServer::start_with(store, &[("TIDINGS_PRESENCE_GRACE", "2s")]).await;
+    let conversation_id = server.conversation(&[1, 2, 3, 4]).await;
     let mut alice = server.connect_as(1).chat(conversation_id).await;
-    expect_status(&mut alice, 2, "offline").await;
-    let mut bob = server.connect_as(2).chat(conversation_id).await;
-    bob.expect_live().await;
-    expect_status(&mut alice, 2, "online").await;
+    let _bob = server.connect_as(2).chat(conversation_id).await;
+    let _carol = server.connect_as(3).notifications().await;
     // It is told first, and stored right after; the sweep comes once a minute.
-    let stored = "SELECT COUNT(*) FROM users WHERE id = 2 AND last_seen_at IS NOT NULL";
-    until("it is stored when Bob was there", async || server.database.number(stored).await == 1).await;
+    let stored = "SELECT COUNT(*) FROM users WHERE id < 4 AND last_seen_at IS NOT NULL";
+    until("it is stored who was there", async || server.database.number(stored).await == 3).await;
+    alice.expect_live().await;
+
     server.kill().await;
+    let crashed_at = jiff::Timestamp::now();
     server.start_again().await;
     let mut alice = server.connect_as(1).chat(conversation_id).await;
-    let offline = expect_status(&mut alice, 2, "offline").await;
-    assert!(offline["last_seen"].is_string(), "{offline}");
+    let statuses = so_far(&mut alice, "user_status").await;
+    let told: Vec<_> = statuses.iter().map(|frame| (frame["user_id"].as_i64(), frame["status"].as_str())).collect();
+    assert_eq!(told, [(Some(2), Some("online")), (Some(3), Some("online")), (Some(4), Some("offline"))]);
+    let _bob = server.connect_as(2).chat(conversation_id).await;
+    // Of Bob nothing more is told, and in the end Carol has gone.
+    let offline = expect_status(&mut alice, 3, "offline").await;
+    let last_seen = offline["last_seen"].as_str().expect("a time").parse::<jiff::Timestamp>().expect("RFC 3339");
+    assert!(last_seen < crashed_at, "{offline}");
+    assert_eq!(so_far(&mut alice, "user_status").await, Vec::<Value>::new());
+    // Who has gone for good is not expected back.
+    server.restart().await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    let statuses = so_far(&mut alice, "user_status").await;
+    let told: Vec<_> = statuses.iter().map(|frame| frame["status"].as_str()).collect();
+    assert_eq!(told, [Some("online"), Some("offline"), Some("offline")]);
 }

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
@@ -50,6 +50,9 @@ pub enum Fault {
     /// Nothing was stored.
     #[error(transparent)]
     Failed(#[from] sqlx::Error),
+    /// There was no connection to be had: nothing was even tried, whatever the database says why.
+    #[error(transparent)]
+    OutOfReach(sqlx::Error),
     /// The answer to a COMMIT got lost: all was stored, or nothing.
     #[error("the answer to a commit is lost: {0}")]
     Unknown(sqlx::Error),
@@ -60,7 +63,7 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         tracing::warn!(error = %fault, "the store failed");
         match fault {
-            Fault::Failed(_) => Self::unavailable(),
+            Fault::Failed(_) | Fault::OutOfReach(_) => Self::unavailable(),
             Fault::Unknown(_) => Self::unknown(),
         }
     }
@@ -71,7 +74,7 @@ impl Fault {
     pub fn is_refusal(&self) -> bool {
         let Self::Failed(error) = self else { return false };
         matches!(error, sqlx::Error::Database(error)
-            if !is_not_writable(error.as_ref()) && !is_held_up(error.as_ref()))
+            if !is_not_writable(error.as_ref()) && !is_held_up(error.as_ref()) && !has_ended(error.as_ref()))
             || matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_))
     }
 }
@@ -162,7 +165,7 @@ impl Tx {
     async fn commit(self) -> Found<()> {
         match self.0 {
             Open::Sqlite(tx) => tx.commit().await?,
-            Open::Postgres(tx, lost_commits) => tx.commit().await.map_err(|error| {
+            Open::Postgres(tx, lost_commits) => sql::answered(tx.commit()).await.map_err(|error| {
                 if commit::lost::is_refusal(&error) {
                     return Fault::Failed(error);
                 }
@@ -260,8 +263,8 @@ impl Store {
         #[cfg(test)]
         self.pass_seam().await;
         Ok(Reader(match &self.db {
-            Db::Sqlite { readers, .. } => Held::Sqlite(readers.acquire().await?),
-            Db::Postgres { pool, .. } => Held::Postgres(pool.acquire().await?),
+            Db::Sqlite { readers, .. } => Held::Sqlite(readers.acquire().await.map_err(Fault::OutOfReach)?),
+            Db::Postgres { pool, .. } => Held::Postgres(pool.acquire().await.map_err(Fault::OutOfReach)?),
             #[cfg(test)]
             Db::Simulated(database) => Held::Simulated(database.turn().await),
         }))
@@ -271,8 +274,13 @@ impl Store {
         #[cfg(test)]
         self.pass_seam().await;
         Ok(Tx(match &self.db {
-            Db::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Db::Postgres { pool, .. } => Open::Postgres(begin_whole(pool).await?, self.lost_commits.clone()),
+            Db::Sqlite { writer, .. } => {
+                Open::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await.map_err(Fault::OutOfReach)?)
+            }
+            Db::Postgres { pool, .. } => {
+                let tx = sql::answered(begin_whole(pool)).await.map_err(Fault::OutOfReach)?;
+                Open::Postgres(tx, self.lost_commits.clone())
+            }
             #[cfg(test)]
             Db::Simulated(database) => Open::Simulated(database.begin(self.seams.clone()).await?),
         }))
@@ -289,7 +297,10 @@ impl Store {
     /// Takes note of a fault: after one that says the session can't write, connections are looked at
     /// before they are used again, or a failed-over server's old sessions would be kept for days.
     fn note(&self, fault: &Fault) {
-        if let (Db::Postgres { doubt, .. }, Fault::Failed(sqlx::Error::Database(error))) = (&self.db, fault)
+        if let (
+            Db::Postgres { doubt, .. },
+            Fault::Failed(sqlx::Error::Database(error)) | Fault::OutOfReach(sqlx::Error::Database(error)),
+        ) = (&self.db, fault)
             && is_not_writable(error.as_ref())
         {
             *doubt.lock() = Some(Instant::now());
@@ -317,6 +328,12 @@ fn is_not_writable(error: &dyn sqlx::error::DatabaseError) -> bool {
 /// A lock or a statement that took too long, a deadlock, a failed serialisation: the same may well succeed later.
 fn is_held_up(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| matches!(code.as_ref(), "55P03" | "57014" | "40P01" | "40001"))
+}
+
+/// PostgreSQL has ended the session, for whatever reason.
+fn has_ended(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let error = error.try_downcast_ref::<PgDatabaseError>();
+    error.is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// SQLite's full disk (13), read-only file (8), I/O error (10) and lock (5): faults of the place, not of the statement.
@@ -348,6 +365,8 @@ async fn open_sqlite(url: &str) -> anyhow::Result<Db> {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
+        // After some faults, such as a full disk, SQLite has rolled back by itself, and sqlx still counts a transaction.
+        .before_acquire(|conn, _| Box::pin(async { Ok(!conn.is_in_transaction()) }))
         .connect_with(options.clone())
         .await
         .map_err(|error| anyhow::anyhow!("can't open the database {}: {error}", options.get_filename().display()))?;
@@ -364,7 +383,7 @@ async fn open_postgres(url: &str) -> anyhow::Result<Db> {
         .map_err(|error| anyhow::anyhow!("the database URL is not one of PostgreSQL: {error}"))?
         .application_name("tidings")
         .options([
-            ("statement_timeout", "30s"),
+            ("statement_timeout", "15s"),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "60s"),
         ])

@@ -1,7 +1,11 @@
 //! One SQL text on two databases: the macros that run it on whichever there is, and the texts for
 //! lists of rows. Statements use `$1` placeholders, integers, texts and nothing else.
 
+use std::io;
+use std::time::Duration;
+
 use sqlx::{PgConnection, SqlSafeStr, SqlStr, SqliteConnection};
+use tokio::time::timeout;
 
 /// A connection, or a transaction's, of whichever database there is.
 pub enum Conn<'a> {
@@ -34,7 +38,7 @@ macro_rules! query_rows {
                 #[allow(unused_mut)]
                 let mut $query = sqlx::query_as::<sqlx::Postgres, $row>($crate::store::sql::seen($sql));
                 $binds
-                $crate::store::sql::settle($query.$method(&mut **conn)).await
+                $crate::store::sql::answered($query.$method(&mut **conn)).await
             }
         }
     };
@@ -72,7 +76,7 @@ macro_rules! execute {
                 #[allow(unused_mut)]
                 let mut $query = sqlx::query::<sqlx::Postgres>($crate::store::sql::seen($sql));
                 $binds
-                $crate::store::sql::settle($query.execute(&mut **conn)).await.map(|done| done.rows_affected())
+                $crate::store::sql::answered($query.execute(&mut **conn)).await.map(|done| done.rows_affected())
             }
         }
     };
@@ -149,7 +153,16 @@ pub(crate) fn safe(sql: String) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(sql)
 }
 
-/// A statement under way: nothing is added to it but in the simulation, which waits for it on the spot.
+/// How long PostgreSQL may take to answer: longer than it lets a statement take, so that this ends what waits for a
+/// database from which nothing comes any more, though its connections stand.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Waits for what PostgreSQL answers.
+pub(crate) async fn answered<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(ANSWER_MAX, statement).await.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+}
+
+/// A statement of SQLite's under way: nothing is added to it but in the simulation, which waits for it on the spot.
 #[cfg(not(test))]
 pub(crate) fn settle<F: Future>(statement: F) -> F {
     statement

@@ -47,6 +47,44 @@ async fn while_the_store_takes_no_writes_commands_are_unavailable_and_sockets_st
     assert_eq!(server.database.number("SELECT COUNT(*) FROM messages").await, 2);
 }
 
+/// PostgreSQL alone: a server that can't be connected to says why by an error of its own.
+#[tokio::test]
+async fn while_the_database_takes_nobody_in_commands_are_unavailable() {
+    let server = TestServer::start(Store::Postgres).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    alice.say("Before").await;
+    let closed = server.database.take_nobody_in().await;
+    alice.send(json!({ "type": "chat_message", "message": "Meanwhile", "client_id": "m" })).await;
+    let error = alice.expect("error").await;
+    assert_eq!((&error["code"], &error["client_id"]), (&json!("unavailable"), &json!("m")), "{error}");
+    closed.end().await;
+    until("it takes commands again", async || {
+        alice.send(json!({ "type": "chat_message", "message": "Meanwhile", "client_id": "m" })).await;
+        alice.expect_next().await["type"] == "chat_message"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_nothing_comes_from_the_database_a_command_is_unavailable_and_not_stored() {
+    let (server, proxy) = behind_a_proxy().await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    alice.say("Before").await;
+    proxy.stall();
+    alice.send(json!({ "type": "chat_message", "message": "Meanwhile" })).await;
+    assert_eq!(alice.expect("error").await["code"], "unavailable");
+    proxy.go_on();
+    until("it takes commands again", async || {
+        alice.send(json!({ "type": "chat_message", "message": "After" })).await;
+        alice.expect_next().await["type"] == "chat_message"
+    })
+    .await;
+    let stored = "SELECT COUNT(*) FROM messages WHERE content = 'Meanwhile'";
+    assert_eq!(server.database.number(stored).await, 0);
+}
+
 /// PostgreSQL alone: SQLite's one writer is in the same process.
 #[tokio::test]
 async fn clients_that_hang_up_leave_no_transaction_open() {

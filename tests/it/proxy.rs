@@ -1,4 +1,5 @@
-//! A way to PostgreSQL that loses the answer to a COMMIT, as a failover or a killed connection does.
+//! A way to PostgreSQL that loses the answer to a COMMIT, as a failover or a killed connection does, or on which nothing
+//! comes through any more, as where a cable is pulled.
 
 #![expect(clippy::disallowed_methods, reason = "a test has no App to spawn on")]
 
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// What becomes of the next COMMIT of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,7 @@ struct State {
     next: AtomicU8,
     is_away: AtomicBool,
     goes_away: AtomicBool,
+    is_stalled: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -44,6 +47,7 @@ impl Proxy {
             next: AtomicU8::new(Commit::Passes as u8),
             is_away: AtomicBool::new(false),
             goes_away: AtomicBool::new(false),
+            is_stalled: watch::Sender::new(false),
         });
         let passing = state.clone();
         tokio::spawn(async move {
@@ -71,6 +75,16 @@ impl Proxy {
         self.state.next.load(Ordering::SeqCst) == Commit::Passes as u8
     }
 
+    /// From now on commands' statements, and all after them on their connections, are kept until [`Proxy::go_on`].
+    pub fn stall(&self) {
+        self.state.is_stalled.send_replace(true);
+    }
+
+    /// What was kept comes through.
+    pub fn go_on(&self) {
+        self.state.is_stalled.send_replace(false);
+    }
+
     /// The database is in reach again.
     pub fn come_back(&self) {
         self.state.is_away.store(false, Ordering::SeqCst);
@@ -88,6 +102,9 @@ async fn pass(mut client: TcpStream, state: Arc<State>) {
                 let Ok(count @ 1..) = read else { return };
                 let asked = &asked[..count];
                 let fate = if commands.are_committed(asked) { state.next.swap(Commit::Passes as u8, Ordering::SeqCst) } else { 0 };
+                if commands.is_open {
+                    let _ = state.is_stalled.subscribe().wait_for(|is_stalled| !is_stalled).await;
+                }
                 if fate != Commit::Passes as u8 && state.goes_away.load(Ordering::SeqCst) {
                     state.is_away.store(true, Ordering::SeqCst);
                 }

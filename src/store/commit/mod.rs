@@ -11,15 +11,22 @@ mod send;
 mod tests;
 
 use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::events::Told;
-use super::{Fault, Store};
+use super::{Fault, Store, Tx};
 use crate::error::{Error, Result};
 use crate::protocol::client::NewMessage;
 use crate::protocol::{Event, Role};
 use context::Context;
+
+/// How long commands may take, but for their COMMIT, before they are answered with `unavailable`: nothing comes from the
+/// database, or somebody holds what they need.
+const CARRYING_OUT_MAX: Duration = Duration::from_secs(8);
 
 /// A change to one conversation that somebody asks for.
 #[derive(Clone, Debug)]
@@ -118,19 +125,9 @@ impl Store {
     }
 
     async fn commit_all(&self, commands: &[Command]) -> Result<Vec<Result<Outcome>>, Fault> {
-        let mut tx = self.begin().await?;
-        let mut outcomes = Vec::with_capacity(commands.len());
-        let transaction_id;
-        {
-            let conn = &mut tx.conn();
-            let mut context = Context::load(self, conn, commands).await?;
-            for command in commands {
-                let outcome = context.decide(conn, command).await?;
-                outcomes.push(outcome.map(|outcome| outcome.seen_past(context.cleared_up_to(command))));
-            }
-            transaction_id = context.transaction_id;
-            context.write(conn).await?;
-        }
+        let carried_out = timeout(CARRYING_OUT_MAX, self.carry_out(commands)).await;
+        let stalled = |_| Fault::OutOfReach(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+        let (tx, transaction_id, outcomes) = carried_out.map_err(stalled)??;
         #[cfg(feature = "planted-bugs")]
         if planted!("answer-before-commit") {
             tx.commit_later();
@@ -141,6 +138,23 @@ impl Store {
             (committed, _) => committed?,
         }
         Ok(outcomes)
+    }
+}
+
+impl Store {
+    /// Carries out commands in a transaction that is yet to be committed; its number, where it has one.
+    async fn carry_out(&self, commands: &[Command]) -> Result<(Tx, Option<i64>, Vec<Result<Outcome>>), Fault> {
+        let mut tx = self.begin().await?;
+        let mut outcomes = Vec::with_capacity(commands.len());
+        let conn = &mut tx.conn();
+        let mut context = Context::load(self, conn, commands).await?;
+        for command in commands {
+            let outcome = context.decide(conn, command).await?;
+            outcomes.push(outcome.map(|outcome| outcome.seen_past(context.cleared_up_to(command))));
+        }
+        let transaction_id = context.transaction_id;
+        context.write(conn).await?;
+        Ok((tx, transaction_id, outcomes))
     }
 }
 
@@ -220,8 +234,12 @@ struct Known {
     fingerprint: i64,
     kind: String,
     subject_id: Option<i64>,
+    /// None where it changed nothing.
     event_id: Option<i64>,
 }
+
+/// In place of an `event_id`: what it changed is a state, which has none.
+const STATE: i64 = 0;
 
 /// A use of a `client_id`: the conversation, the user and the id itself.
 type Use = (i64, i64, String);

@@ -29,3 +29,26 @@ async fn a_reply_shows_a_message_as_the_commands_before_it_left_it(store: TestSt
         };
     assert_eq!([0, 2, 4].map(|index| extract(&outcomes[index])), ["First", "Second", ""]);
 }
+
+#[tokio::test]
+async fn after_a_full_disk_sqlite_takes_writes_again() {
+    let store = TestStore::sqlite().await;
+    store.put_conversation(1, &[1, 2]).await;
+    let send = |text: String| {
+        let message_type = "text";
+        Change::Send(NewMessage { message: text, message_type, reply_to: None, attachment_ids: Vec::new(), data: None })
+    };
+    // A connection's own bound on the size of the file does what a full disk does.
+    store.run("PRAGMA max_page_count = 1").await;
+    let mut sent = 0;
+    let fault = loop {
+        match store.commit(&[command(1, send("x".repeat(8_000)))]).await {
+            Ok(_) => sent += 1,
+            Err(fault) => break fault,
+        }
+        assert!(sent < 1_000, "the file has no bound");
+    };
+    assert!(!fault.is_refusal(), "{fault}");
+    store.commit(&[command(1, send("There is room again".to_owned()))]).await.expect("it is stored");
+    assert_eq!(store.count_events(crate::protocol::Topic::Conversation(1)).await, sent + 1);
+}

@@ -76,6 +76,18 @@ impl Database {
         Refusal::HeldUp(connection)
     }
 
+    /// PostgreSQL alone: ends all sessions, and begins none until [`Refusal::end`].
+    pub async fn take_nobody_in(&self) -> Refusal {
+        let (server, name) = self.url.rsplit_once('/').expect("a URL that names a database");
+        let mut connection = PgConnection::connect(&format!("{server}/postgres")).await.expect("the database answers");
+        let close = format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        connection.execute(sqlx::AssertSqlSafe(close)).await.expect("it is closed");
+        Refusal::Closed(connection, name.to_owned())
+    }
+
     /// The one whole number that a query answers with.
     pub async fn number(&self, query: &str) -> i64 {
         let query = sqlx::AssertSqlSafe(query);
@@ -97,6 +109,8 @@ pub enum Refusal {
     Postgres(String),
     /// Somebody else holds what every change needs.
     HeldUp(PgConnection),
+    /// The database of this name takes nobody in.
+    Closed(PgConnection, String),
 }
 
 impl Refusal {
@@ -109,6 +123,10 @@ impl Refusal {
             Self::HeldUp(mut connection) => {
                 connection.execute("ROLLBACK").await.expect("the lock is given up");
                 connection.close().await.expect("the connection closes");
+            }
+            Self::Closed(mut connection, name) => {
+                let open = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
+                connection.execute(sqlx::AssertSqlSafe(open)).await.expect("it is open again");
             }
             // Here sessions that can't write are left open on purpose: the server must find out by itself.
             Self::Postgres(url) => execute(&url, POSTGRES_WRITES_AGAIN).await,

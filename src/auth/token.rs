@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use super::AuthError;
 
 /// The longest token that is looked at.
-pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// A token that is taken apart and not yet believed.
 #[derive(Debug)]

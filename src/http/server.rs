@@ -28,7 +28,7 @@ pub struct Peer(pub IpAddr);
 const BACKLOG: u32 = 4_096;
 /// How long a client may take to send the head of a request, and may keep a connection open without one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// Most bytes of a request's head: a token of 8 KiB and its surroundings fit.
+/// Most bytes of a request's head: a token of 16 KiB and its surroundings fit.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long a request may take that is under way when the server stops; its body may never end.
 const LAST_REQUEST_TIME: Duration = Duration::from_secs(5);

@@ -241,7 +241,8 @@ fn mark_read(fields: &Fields<'_>, endpoint: Endpoint, envelope: &Envelope) -> Re
     }
     let ids = fields.ids("message_ids", IDS_MAX)?.unwrap_or_default();
     let greatest = fields.id("message_id")?.into_iter().chain(ids).max();
-    Ok(Command::MarkRead { message_id: required("message_id", greatest)? })
+    let field = if fields.raw("message_ids").is_some() { "message_ids" } else { "message_id" };
+    Ok(Command::MarkRead { message_id: required(field, greatest)? })
 }
 
 /// Reads `notification_ids` or `all`.

@@ -11,7 +11,7 @@ use super::connection::{Connection, Guard};
 use super::join;
 use super::replay::Early;
 use super::upgrade::{Handshake, Socket};
-use super::websocket::WebSocket;
+use super::websocket::{Life, WebSocket};
 use crate::app::App;
 use crate::auth::{AuthError, Verified};
 use crate::hub::deadlines::{Due, Key};
@@ -95,7 +95,9 @@ pub async fn admit(app: &Arc<App>, handshake: Handshake, socket: Socket) -> Resu
 
 /// Greets who was taken in and catches them up, or closes with the reason why not.
 pub async fn begin(app: &Arc<App>, verdict: Result<Admitted, Refused>, upgraded: Upgraded) -> Option<Box<Connection>> {
-    let mut ws = WebSocket::new(upgraded, app.settings.frame_bytes_max).await;
+    let life =
+        verdict.as_ref().ok().map(|admitted| Life { outbox: admitted.guard.outbox.clone(), hub: app.hub.clone() });
+    let mut ws = WebSocket::new(upgraded, app.settings.frame_bytes_max, life).await;
     let Admitted { authenticated, access, since, guard } = match verdict {
         Ok(admitted) => admitted,
         Err(refused) => {

@@ -182,7 +182,6 @@ impl Connection {
 
     /// Takes in what the peer sent.
     async fn take(&mut self, app: &Arc<App>, incoming: Incoming) -> Option<End> {
-        self.guard.outbox.hear(app.hub.heartbeat.tick());
         // A client that was told of a new conversation may speak in it at once. What else waits comes first, as ever.
         let batch = if self.guard.outbox.has_controls() { self.guard.outbox.take() } else { None };
         if let Some(batch) = batch

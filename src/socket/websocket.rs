@@ -1,19 +1,24 @@
 //! The WebSocket itself, behind one small type: frames in and out within bounds, and a proper end. The
 //! only place that knows which library it is.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use crate::hub::{Hub, Outbox};
 use crate::protocol::Close;
 
 /// How long the peer may take to take in the end of a connection.
@@ -30,7 +35,50 @@ const WRITE_BUFFER: usize = 4 * 1024;
 const FRAME_CEILING: u64 = 16 * 1024 * 1024;
 
 /// A connection after its upgrade.
-pub struct WebSocket(WebSocketStream<TokioIo<Upgraded>>);
+pub struct WebSocket(WebSocketStream<Transport>);
+
+/// Whose signs of life are taken note of, and where.
+pub struct Life {
+    pub outbox: Arc<Outbox>,
+    pub hub: Arc<Hub>,
+}
+
+/// Bytes in and out. All that comes in is a sign of life, in the middle of a frame as well.
+struct Transport {
+    stream: TokioIo<Upgraded>,
+    life: Option<Life>,
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(life) = &self.life
+            && buffer.filled().len() > before
+        {
+            life.outbox.hear(life.hub.heartbeat.tick());
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
 
 /// What the peer sent.
 #[derive(Debug)]
@@ -48,7 +96,7 @@ pub enum Incoming {
 }
 
 impl WebSocket {
-    pub async fn new(upgraded: Upgraded, frame_bytes_max: Option<u64>) -> Self {
+    pub async fn new(upgraded: Upgraded, frame_bytes_max: Option<u64>, life: Option<Life>) -> Self {
         let most = usize::try_from(frame_bytes_max.unwrap_or(FRAME_CEILING)).unwrap_or(usize::MAX);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -56,7 +104,8 @@ impl WebSocket {
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(most))
             .max_frame_size(Some(most));
-        Self(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
+        let transport = Transport { stream: TokioIo::new(upgraded), life };
+        Self(WebSocketStream::from_raw_socket(transport, Role::Server, Some(config)).await)
     }
 
     /// The next thing that the peer sends. Dropping the future loses nothing.

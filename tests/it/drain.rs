@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::client::TestClient;
-use crate::support::raw::{CLOSE, FIN, PING, PONG, RawClient};
+use crate::support::raw::{CLOSE, FIN, PING, PONG, RawClient, TEXT, frame};
 use crate::support::{Caller, Store, TestServer, both_stores, until};
 
 both_stores!(
@@ -179,6 +179,19 @@ async fn what_was_accepted_before_the_end_is_stored(store: Store) {
 
 async fn a_crash_under_load_loses_nothing_that_was_answered(store: Store) {
     under_load(store, async |server| server.kill().await).await;
+}
+
+#[tokio::test]
+async fn a_peer_in_the_middle_of_a_frame_is_not_silent() {
+    let server = TestServer::start_with(Store::Sqlite, &[("TIDINGS_HEARTBEAT_INTERVAL", "500ms")]).await;
+    let mut slow = RawClient::connect(server.address(), 7, "/ws/notifications/7/").await;
+    let mut beats = tokio::time::interval(Duration::from_millis(50));
+    // Two seconds, which are four intervals.
+    for byte in frame(FIN | TEXT, br#"{"type":"ping","client_id":"slow"}"#) {
+        beats.tick().await;
+        slow.write(&[byte]).await;
+    }
+    assert_eq!(slow.expect_json().await["client_id"], "slow");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Actor, Change, Command, EventRow, Known, KnownIds, Outcome, Use, no_conversation, other_body};
+use super::{Actor, Change, Command, EventRow, Known, KnownIds, Outcome, STATE, Use, no_conversation, other_body};
 use crate::error::Result;
 use crate::protocol::{Event, Person, Role, Time};
 use crate::store::Store;
@@ -211,8 +211,7 @@ impl<'a> Context<'a> {
             let Some(member) = member else { return Ok(Err(no_conversation())) };
             let state = super::read::state(member, subject_id, self.now);
             // Where nothing has been read, the state names what was asked for, and must not be taken for a cursor.
-            let has_read = member.read_up_to > 0;
-            return Ok(Ok(if has_read { Outcome::Repeated(state) } else { Outcome::Unchanged(state) }));
+            return Ok(Ok(known.again(state)));
         }
         let Some(stored) = self.store.load_messages(conn, &[subject_id]).await?.remove(&subject_id) else {
             return Ok(Err(super::no_message()));
@@ -224,7 +223,7 @@ impl<'a> Context<'a> {
             _ => self.logged(conn, command, known, stored).await?,
         };
         let Some(event) = event else { return Ok(Err(super::no_message())) };
-        Ok(Ok(Outcome::Repeated(Told { event_id: known.event_id, event, about, client_id: None })))
+        Ok(Ok(known.again(Told { event_id: known.event_id, event, about, client_id: None })))
     }
 
     /// What an earlier delete or reaction did.
@@ -272,7 +271,10 @@ impl<'a> Context<'a> {
             fingerprint: command.fingerprint,
             kind: told.event.kind().to_owned(),
             subject_id,
-            event_id: told.event_id,
+            event_id: match outcome {
+                Outcome::Done(_) => told.event_id.or(Some(STATE)),
+                Outcome::Unchanged(_) | Outcome::Repeated(_) => None,
+            },
         };
         self.known.insert(used.clone(), known.clone());
         self.first_uses.push((used, known));
@@ -324,6 +326,13 @@ impl<'a> Context<'a> {
         let changed: Vec<Conversation> =
             self.changed.iter().filter_map(|id| self.conversations.get(id)).cloned().collect();
         update_conversations(conn, &changed, now).await
+    }
+}
+
+impl Known {
+    /// What the command did, once more: it took effect, or changed nothing even then.
+    fn again(&self, told: Told) -> Outcome {
+        if self.event_id.is_some() { Outcome::Repeated(told) } else { Outcome::Unchanged(told) }
     }
 }
 

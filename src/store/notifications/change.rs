@@ -230,7 +230,11 @@ async fn read(
                 return Ok(Err(crate::store::commit::other_body()));
             }
             let count = unread_notifications(conn, user_id).await?;
-            return Ok(Ok(Decided::Told(Box::new(Outcome::Repeated { told: told(event_id, count), count }))));
+            let told = told(event_id, count);
+            return Ok(Ok(Decided::Told(Box::new(match event_id {
+                Some(_) => Outcome::Repeated { told, count },
+                None => Outcome::Unchanged { told, count },
+            }))));
         }
     }
     mark_read(conn, &unread).await?;

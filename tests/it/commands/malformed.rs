@@ -89,7 +89,7 @@ fn wrong_frames(own_message: i64) -> Vec<(String, &'static str, Option<&'static 
         (r#""type":"chat_message""#, "message"),
         (r#""type":"typing_indicator""#, "is_typing"),
         (r#""type":"mark_read""#, "message_id"),
-        (r#""type":"mark_read","message_ids":[]"#, "message_id"),
+        (r#""type":"mark_read","message_ids":[]"#, "message_ids"),
         (r#""type":"edit_message","message_id":1"#, "message"),
         (r#""type":"edit_message","message":"x""#, "message_id"),
         (r#""type":"delete_message""#, "message_id"),

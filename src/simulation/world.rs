@@ -254,11 +254,11 @@ impl World {
     }
 
     async fn start(self: &Arc<Self>, index: usize) -> Server {
+        static ROUTER: OnceLock<http::Router<Arc<App>>> = OnceLock::new();
         let seams = Seams::new(self.chance(0..u64::MAX), Network { index, world: self.own.clone() });
         let store = Store::simulated(self.database.clone(), Some(seams.clone()), self.clock.clone());
         let app = App::start_with(self.settings.clone(), store, self.clock.clone()).await.expect("a server starts");
         let (died, stop) = (CancellationToken::new(), CancellationToken::new());
-        static ROUTER: OnceLock<http::Router<Arc<App>>> = OnceLock::new();
         let router = ROUTER.get_or_init(|| http::stateless_router(&self.settings)).clone().with_state(app.clone());
         Server { router, app, seams, died, stop }
     }

@@ -32,6 +32,7 @@ use axum::http::{HeaderName, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
+use crate::config::Settings;
 use route::Route;
 
 /// Every REST route there is. The router and the OpenAPI document are both made of it, so that no route
@@ -54,6 +55,11 @@ pub fn routes() -> Vec<Route> {
 
 /// The public listener's router.
 pub fn router(app: &Arc<App>) -> Router {
+    stateless_router(&app.settings).with_state(app.clone())
+}
+
+/// The same before it has an app; the simulation makes it once for all the servers that it starts.
+pub(crate) fn stateless_router(settings: &Settings) -> Router<Arc<App>> {
     let mut router = Router::new();
     for route in routes() {
         router = router.route(route.path, route.handler);
@@ -64,9 +70,8 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/ws/{*path}", axum::routing::any(sockets::upgrade))
         .fallback(problem::unknown_path)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(DefaultBodyLimit::max(body_limit(app)))
-        .layer(cors(app))
-        .with_state(app.clone())
+        .layer(DefaultBodyLimit::max(body_limit(settings)))
+        .layer(cors(settings))
 }
 
 /// The admin listener's router.
@@ -79,15 +84,15 @@ pub fn admin_router(app: &Arc<App>) -> Router {
         .with_state(app.clone())
 }
 
-fn body_limit(app: &App) -> usize {
-    app.settings.request_bytes_max.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+fn body_limit(settings: &Settings) -> usize {
+    settings.request_bytes_max.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 /// Cross-origin requests: the same list as for sockets; never credentials.
-fn cors(app: &Arc<App>) -> CorsLayer {
-    let app = app.clone();
+fn cors(settings: &Settings) -> CorsLayer {
+    let settings = Arc::new(settings.clone());
     let allowed = move |origin: &axum::http::HeaderValue, parts: &axum::http::request::Parts| {
-        origin::is_allowed(&app.settings, Some(origin), &parts.headers)
+        origin::is_allowed(&settings, Some(origin), &parts.headers)
     };
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allowed))

@@ -123,26 +123,27 @@ impl Book {
     /// Takes in what was committed, which must go on where the logs ended, each command once.
     pub fn commit(&self, committed: &[Committed]) {
         let mut faults = Vec::new();
-        let page = &mut *self.page.lock();
+        let mut page = self.page.lock();
+        let Page { logs, made, totals, .. } = &mut *page;
         for (conversation_id, client_id, events) in committed {
-            let log = page.logs.entry(*conversation_id).or_default();
+            let log = logs.entry(*conversation_id).or_default();
             for (index, told) in events.iter().enumerate() {
                 let client_id = client_id.clone().filter(|_| index == 0);
                 if let (Some(client_id), Some(event_id)) = (&client_id, told.event_id)
-                    && let Some(before) = page.made.insert(client_id.clone(), (*conversation_id, event_id))
+                    && let Some(before) = made.insert(client_id.clone(), (*conversation_id, event_id))
                 {
                     faults.push(format!("command {client_id} took effect twice: {before:?} and event {event_id}"));
                 }
                 let Some(event_id) = told.event_id else { continue };
                 log.push(Entry { is_opt_in: told.event.is_opt_in(), client_id });
-                page.totals.events += 1;
+                totals.events += 1;
                 if event_id != log.len() as i64 {
                     faults.push(format!("event {event_id} was committed as number {}", log.len()));
                 }
             }
         }
-        let faults: Vec<String> = std::mem::take(&mut faults);
-        let _ = page;
+        // A fault is noted on the same page.
+        drop(page);
         faults.into_iter().for_each(|fault| self.fault(fault));
     }
 

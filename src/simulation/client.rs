@@ -10,12 +10,15 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::session::{Kind, NOTIFICATIONS, Sent, Session};
 use super::world::{Server, World};
 
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How many bytes are read at once: every read clears as many first.
+const READ_BUFFER: usize = 4 * 1024;
 
 /// A client with its chance.
 pub struct Client {
@@ -76,7 +79,8 @@ impl Client {
 
     /// One connection, from the handshake to its end.
     async fn connect(&mut self, server: &Server, stream: DuplexStream) {
-        let handshake = tokio_tungstenite::client_async(self.address(), stream);
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
+        let handshake = tokio_tungstenite::client_async_with_config(self.address(), stream, Some(config));
         let Ok(Ok((mut socket, _))) = timeout(HANDSHAKE_MAX, handshake).await else { return };
         self.world.book.count(|totals| &mut totals.connections);
         self.session.lock().connect();

@@ -30,10 +30,15 @@ fn sockets_of_many_servers_see_every_event_once_and_in_order_whatever_happens() 
     let totals = Arc::new(Mutex::new(Totals::default()));
     let failed = Arc::new(Mutex::new(None));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut cores = core_affinity::get_core_ids().unwrap_or_default().into_iter().cycle();
     let workers: Vec<_> = (0..threads)
         .map(|_| {
+            let core = cores.next();
             let (next, is_over, totals, failed) = (next.clone(), is_over.clone(), totals.clone(), failed.clone());
             std::thread::spawn(move || {
+                // A worker and SQLite's thread, which it starts, wait for each other all the time: on one core that
+                // costs a third less than waking another.
+                core.map(core_affinity::set_for_current);
                 while !is_over.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds {

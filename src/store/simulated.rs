@@ -2,7 +2,7 @@
 //! takes no simulated time, so that nothing depends on the machine; what takes time, and where a server may die, are
 //! the seams: before a connection is taken, and between a commit and what is told of it.
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,21 +31,33 @@ pub(crate) struct Database(Arc<tokio::sync::Mutex<SqliteConnection>>);
 pub(crate) type Turn = OwnedMutexGuard<SqliteConnection>;
 
 thread_local! {
-    /// Whether a simulation runs on this thread.
-    static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
+    /// The database of this thread's simulations, where there are any: one after the other has it.
+    static DATABASE: OnceCell<Database> = const { OnceCell::new() };
 }
 
 impl Database {
     /// An empty database with all tables. From now on this thread waits for its statements on the spot.
+    ///
+    /// A simulation is one transaction, whose savepoints are its servers' transactions. It is rolled back before the
+    /// next begins, which leaves no trace of it but prepared statements.
     pub(crate) fn new() -> Self {
-        IS_SIMULATED.set(true);
+        let database = DATABASE.with(|database| database.get_or_init(Self::open).clone());
+        let mut turn = database.0.clone().try_lock_owned().expect("the simulation before is over");
+        wait(turn.execute("ROLLBACK; BEGIN")).expect("SQLite rolls back");
+        database
+    }
+
+    fn open() -> Self {
         let options = SqliteConnectOptions::new()
             .in_memory(true)
             .foreign_keys(true)
             .statement_cache_capacity(256)
+            // As many rows as there ever are, so that nobody waits for another row at a time.
+            .row_buffer_size(10_000)
             .disable_statement_logging();
         let mut connection = wait(options.connect()).expect("SQLite opens");
         wait(sqlx::migrate!("migrations/sqlite").run(&mut connection)).expect("the tables are made");
+        wait(connection.execute("BEGIN")).expect("SQLite begins");
         Self(Arc::new(tokio::sync::Mutex::new(connection)))
     }
 
@@ -55,7 +67,7 @@ impl Database {
 
     pub(super) async fn begin(&self, seams: Option<Arc<Seams>>) -> sqlx::Result<Transaction> {
         let mut turn = self.turn().await;
-        wait(turn.execute("BEGIN IMMEDIATE"))?;
+        wait(turn.execute("SAVEPOINT server"))?;
         Ok(Transaction { turn, seams, is_open: true })
     }
 }
@@ -79,14 +91,14 @@ impl Transaction {
             return std::future::pending().await;
         }
         self.is_open = false;
-        wait(self.turn.execute("COMMIT")).map(|_| ())
+        wait(self.turn.execute("RELEASE server")).map(|_| ())
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
         if self.is_open {
-            let _ = wait(self.turn.execute("ROLLBACK"));
+            let _ = wait(self.turn.execute("ROLLBACK TO server; RELEASE server"));
         }
     }
 }
@@ -167,7 +179,7 @@ impl Store {
 
 /// A statement of a test: in a simulation it is over before anything else happens.
 pub(crate) async fn settle<F: Future>(statement: F) -> F::Output {
-    if IS_SIMULATED.get() { wait(statement) } else { statement.await }
+    if DATABASE.with(|database| database.get().is_some()) { wait(statement) } else { statement.await }
 }
 
 struct Unpark(Thread);

@@ -24,6 +24,7 @@ impl Chat {
         match &outcome {
             Ok(Outcome::Done(events)) => {
                 for (index, told) in events.iter().enumerate() {
+                    self.foresee(conversation_id, told);
                     let issuer = reply.outbox().filter(|_| index == 0);
                     let issuer = issuer.map(|outbox| (outbox, command.client_id.as_deref()));
                     let delivered = self.tell(conversation_id, told, issuer);
@@ -96,12 +97,19 @@ impl Chat {
         }
     }
 
+    /// What is under way when an event is told, so that whoever has the answer can wait for it.
+    fn foresee(&self, conversation_id: i64, told: &Told) {
+        match &told.event {
+            Event::MessageDeleted { message_id, .. } => self.inbox.message_deleted(*message_id),
+            Event::MessageRead { read_by, .. } => self.inbox.settle(conversation_id, read_by.id),
+            _ => {}
+        }
+    }
+
     /// What follows from an event besides its frame.
     fn follow_up(&self, conversation_id: i64, told: &Told, delivered: Delivered) {
         match &told.event {
             Event::ChatMessage { message } => self.inbox.raise(conversation_id, message.id, delivered.present),
-            Event::MessageDeleted { message_id, .. } => self.inbox.message_deleted(*message_id),
-            Event::MessageRead { read_by, .. } => self.inbox.settle(conversation_id, read_by.id),
             Event::ParticipantAdded { user, .. } => self.joined(conversation_id, user.id),
             Event::ParticipantRemoved { user, .. } => self.left(conversation_id, user.id, told.event_id),
             _ => {}

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ use round::{Progress, Round};
 
 /// How long messages are gathered after a round before the next one.
 const GATHERING: Duration = Duration::from_millis(50);
+/// How long somebody who looks waits for what is being settled.
+const SETTLING_MAX: Duration = Duration::from_secs(1);
 /// How long a round waits after the store failed, at first and at most.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -80,6 +82,13 @@ impl Inbox {
     pub fn look_over(&self) {
         self.queue.lock().look_over();
         self.wake.notify_one();
+    }
+
+    /// Waits, for a moment at most, until notifications are in line with what has been read, deleted or left by now.
+    pub async fn settled(&self) {
+        let Some(settled) = self.queue.lock().watch() else { return };
+        self.hurry.notify_one();
+        let _ = timeout(SETTLING_MAX, settled).await;
     }
 
     /// A socket marks its user's notifications read; the answer, or refusal, goes into its outbox.

@@ -102,6 +102,7 @@ async fn list(State(app): State<Arc<App>>, caller: UserCaller, query: QueryField
         Some(_) => return Err(Error::field("unread", "`unread` must be true or false").into()),
     };
     let (page, limit) = (query.page_by_id()?, limit(query.get("limit"))?);
+    app.chat.inbox.settled().await;
     let found = app.store.list_notifications(caller.id(), unread_only, page, limit).await?;
     let last = found.notifications.last().filter(|_| found.has_more).map(|notification| notification.id);
     let next = last.map(|id| format!("{PATH}?{}", query.next(page, id)));

@@ -82,6 +82,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 async fn me(State(app): State<Arc<App>>, caller: UserCaller) -> Result<Json<Me>, Problem> {
+    app.chat.inbox.settled().await;
     Ok(Json(Me {
         unread_messages: app.store.count_unread_messages(caller.id()).await?,
         unread_notifications: app.store.count_unread_notifications(caller.id()).await?,

@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{ConnectOptions, Connection, Executor, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -203,7 +203,13 @@ impl Store {
     pub async fn migrate(&self) -> anyhow::Result<()> {
         match &self.db {
             Db::Sqlite { writer, .. } => sqlx::migrate!("migrations/sqlite").run(writer).await?,
-            Db::Postgres { pool, .. } => sqlx::migrate!("migrations/postgres").run(pool).await?,
+            Db::Postgres { pool, .. } => {
+                // A migration takes the time it takes, and another server's is waited for.
+                let mut connection = pool.acquire().await?.detach();
+                connection.execute("SET statement_timeout = 0; SET lock_timeout = 0").await?;
+                sqlx::migrate!("migrations/postgres").run(&mut connection).await?;
+                connection.close().await?;
+            }
             #[cfg(test)]
             Db::Simulated(_) => {}
         }

@@ -10,6 +10,7 @@ both_stores!(
     a_notification_of_the_platform_arrives_in_the_guides_shape,
     a_message_notifies_those_who_are_not_there,
     a_notification_is_read_with_its_messages_and_goes_with_the_last_of_them,
+    what_has_just_been_read_is_not_listed_as_unread,
     reading_on_a_socket_is_answered_and_told_to_those_who_opted_in,
     a_resume_replays_what_was_missed_as_it_stands,
     the_list_is_paged_and_filtered_and_true_for_its_position,
@@ -117,6 +118,29 @@ async fn a_notification_is_read_with_its_messages_and_goes_with_the_last_of_them
     let read = bob.expect("notification_read").await;
     assert_eq!((&read["notification_ids"], &read["unread_count"]), (&json!([made["notification"]["id"]]), &json!(0)));
     assert_eq!((&made["event_id"], &read["event_id"]), (&json!(3), &json!(4)));
+}
+
+async fn what_has_just_been_read_is_not_listed_as_unread(store: Store) {
+    let server = TestServer::start(store).await;
+    let conversation_id = server.conversation(&[1, 2]).await;
+    let mut bob = server.connect_as(2).notifications().await;
+    let mut alice = server.connect_as(1).chat(conversation_id).await;
+    alice.ignore("message_read");
+    for event in ["notification_read", "notification_deleted"] {
+        bob.ignore(event);
+    }
+    for round in 0..10 {
+        let sent = alice.say("Hello").await["message"]["id"].clone();
+        bob.expect("notification").await;
+        if round % 2 == 0 {
+            let path = format!("/api/v1/conversations/{conversation_id}/read");
+            server.post(&path, 2, json!({ "message_id": sent })).await.expect(200);
+        } else {
+            alice.command(json!({ "type": "delete_message", "message_id": sent })).await;
+        }
+        let (page, me) = (server.notifications(2).await, server.get("/api/v1/me", 2).await.expect(200));
+        assert_eq!((&page["unread_count"], &me["unread_notifications"]), (&json!(0), &json!(0)), "round {round}");
+    }
 }
 
 async fn reading_on_a_socket_is_answered_and_told_to_those_who_opted_in(store: Store) {

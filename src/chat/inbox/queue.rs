@@ -56,6 +56,10 @@ pub(super) struct Queue {
     unsettled: BTreeSet<Unsettled>,
     look_over: bool,
     is_closed: bool,
+    /// Whether a round is settling what had waited.
+    is_settling: bool,
+    /// Those who wait until all is settled that was noted before they came; dropping one tells.
+    watching: Vec<oneshot::Sender<()>>,
 }
 
 /// What one round works on.
@@ -66,6 +70,7 @@ pub(super) struct Work {
     pub unsettled: BTreeSet<Unsettled>,
     pub look_over: bool,
     pub has_more: bool,
+    pub watching: Vec<oneshot::Sender<()>>,
 }
 
 impl Default for Queue {
@@ -78,6 +83,8 @@ impl Default for Queue {
             unsettled: BTreeSet::new(),
             look_over: true,
             is_closed: false,
+            is_settling: false,
+            watching: Vec::new(),
         }
     }
 }
@@ -122,6 +129,21 @@ impl Queue {
         }
     }
 
+    /// What ends when all is settled that has been noted; nothing where that is so, or where too many wait for it.
+    pub fn watch(&mut self) -> Option<oneshot::Receiver<()>> {
+        if self.unsettled.is_empty() && !self.is_settling || self.watching.len() >= JOBS_MAX {
+            return None;
+        }
+        let (watching, settled) = oneshot::channel();
+        self.watching.push(watching);
+        Some(settled)
+    }
+
+    /// Notes that a round has settled what it took.
+    pub fn settled(&mut self) {
+        self.is_settling = false;
+    }
+
     /// Takes a change, unless too many wait or the inbox has ended.
     pub fn push(&mut self, job: Job) -> Result<(), Box<Job>> {
         if self.is_closed || self.jobs.len() >= JOBS_MAX {
@@ -144,7 +166,9 @@ impl Queue {
             jobs.extend(self.jobs.pop_front());
         }
         self.messages_noted = 0;
+        self.is_settling = !self.unsettled.is_empty();
         Work {
+            watching: std::mem::take(&mut self.watching),
             jobs,
             messages: std::mem::take(&mut self.messages),
             unsettled: std::mem::take(&mut self.unsettled),
@@ -172,6 +196,7 @@ impl Queue {
     pub fn close(&mut self) {
         self.is_closed = true;
         self.jobs.clear();
+        self.watching.clear();
     }
 }
 

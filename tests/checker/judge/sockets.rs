@@ -197,7 +197,10 @@ impl<'a> Watch<'a> {
         let was_sent_here = client_id.is_some_and(|client_id| self.session.sent.contains_key(client_id));
         let command = client_id.and_then(|client_id| judge.book.by_client_id.get(client_id));
         let is_retried = command.is_some_and(|command| judge.book.commands[*command].attempts > 1);
-        let may_repeat = was_sent_here && self.is_live() && is_retried;
+        // One that resumes nothing and whose user is alone is told of nobody, and of nothing before but in answers.
+        let resumes = !matches!(self.session.endpoint, Endpoint::Chat { since: None, .. });
+        let is_past = !resumes && self.shown.get(&id).is_some_and(|shown| event_id <= *shown);
+        let may_repeat = was_sent_here && is_retried && (self.is_live() || is_past);
         let is_put_away = row.is_some_and(|row| judge.may_be_hidden_row(id, self.session.user_id, row, moment));
         // What took effect before its user cleared it is answered all the same.
         let is_old_answer = may_repeat && is_put_away;

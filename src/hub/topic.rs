@@ -274,7 +274,7 @@ impl State {
             let outbox = &listener.outbox;
             let mark = match (conversation_id, delivery.about) {
                 (Some(conversation_id), Some(about)) if delivery.is_message && about.sender_id != outbox.user_id => {
-                    Some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
+                    Some(Mark { conversation_id, message_id: about.message_id })
                 }
                 _ => None,
             };

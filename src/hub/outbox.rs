@@ -31,7 +31,6 @@ pub struct Item {
 pub struct Mark {
     pub conversation_id: i64,
     pub message_id: i64,
-    pub sender_id: i64,
 }
 
 /// What a user socket is told to do, besides writing frames.

@@ -226,7 +226,7 @@ impl Room {
         for listener in state.listeners.iter_mut().filter(|listener| listener.outbox.user_id == user_id) {
             listener.cleared_up_to = cleared_up_to;
         }
-        if state.interest > state.listeners.len() {
+        if state.interest > state.listeners.len() && !planted!("join-uncleared") {
             state.cleared.insert(user_id, cleared_up_to);
         }
     }
@@ -274,7 +274,7 @@ impl State {
             let outbox = &listener.outbox;
             let mark = match (conversation_id, delivery.about) {
                 (Some(conversation_id), Some(about)) if delivery.is_message && about.sender_id != outbox.user_id => {
-                    Some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
+                    Some(Mark { conversation_id, message_id: about.message_id })
                 }
                 _ => None,
             };

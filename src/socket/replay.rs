@@ -203,7 +203,7 @@ impl Reader {
             return None;
         };
         let is_others = about.sender_id != self.user_id && self.sees(told);
-        is_others.then_some(Mark { conversation_id, message_id: about.message_id, sender_id: about.sender_id })
+        is_others.then_some(Mark { conversation_id, message_id: about.message_id })
     }
 }
 

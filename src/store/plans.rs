@@ -85,6 +85,7 @@ async fn do_all_that_is_hot(store: &TestStore) {
     store.list_contacts(1, 1_000).await.expect("contacts");
     store.list_conversation_ids(1).await.expect("ids");
     store.list_receipts(1, 1).await.expect("receipts");
+    store.mark_delivered(&[((1, 2), 1)].into()).await.expect("delivered marks");
     store.list_last_seen(1, 100).await.expect("presence");
     store.filter_participants(1, &[1, 2]).await.expect("participants");
     store.set_last_seen(&[1, 2], 1, true).await.expect("an update");

@@ -1,14 +1,14 @@
 //! What presence and receipts need: who shares conversations with whom, when people were last seen, how
 //! far they have read and been handed messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::sql::{Conn, execute, fetch_all, fetch_one, list, padded, rows, safe};
 use super::{Found, Store};
 use crate::protocol::{Event, Person, Time};
 
 /// A sender's message that has reached a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct FreshMark {
     pub conversation_id: i64,
     pub user_id: i64,
@@ -91,35 +91,25 @@ impl Store {
 
     /// Moves the delivered cursors forward. What that means for each sender, in conversations small enough
     /// for receipts, is the answer.
-    pub async fn mark_delivered(&self, handed: &HashMap<(i64, i64), BTreeMap<i64, i64>>) -> Found<Vec<FreshMark>> {
+    pub async fn mark_delivered(&self, handed: &HashMap<(i64, i64), i64>) -> Found<Vec<FreshMark>> {
         let mut fresh = Vec::new();
         let mut pairs: Vec<(i64, i64)> = handed.keys().copied().collect();
         pairs.sort_unstable();
         for pairs in pairs.chunks(256) {
             let mut tx = self.begin().await?;
             let known = find_cursors(&mut tx.conn(), pairs).await?;
-            let moved: Vec<(i64, i64, i64)> = known
-                .iter()
-                .filter_map(|row| {
-                    let senders = handed.get(&(row.0, row.1))?;
-                    let up_to = senders.values().copied().max()?;
-                    (up_to > row.2).then_some((row.0, row.1, up_to))
-                })
-                .collect();
-            move_cursors(&mut tx.conn(), &moved, self.clock.now_ms()).await?;
-            tx.commit().await?;
+            let (mut moved, mut told) = (Vec::new(), Vec::new());
             for (conversation_id, user_id, before, participants) in known {
-                let Some(senders) = handed.get(&(conversation_id, user_id)) else { continue };
+                let up_to = handed.get(&(conversation_id, user_id)).copied().filter(|up_to| *up_to > before);
+                let Some(up_to) = up_to else { continue };
+                moved.push((conversation_id, user_id, up_to));
                 if participants <= RECEIPTS_PARTICIPANTS_MAX {
-                    let new = senders.iter().filter(|(_, message_id)| **message_id > before);
-                    fresh.extend(new.map(|(sender_id, message_id)| FreshMark {
-                        conversation_id,
-                        user_id,
-                        sender_id: *sender_id,
-                        message_id: *message_id,
-                    }));
+                    told.push((conversation_id, user_id, before, up_to));
                 }
             }
+            move_cursors(&mut tx.conn(), &moved, self.clock.now_ms()).await?;
+            fresh.extend(find_reached(&mut tx.conn(), &told).await?);
+            tx.commit().await?;
         }
         Ok(fresh)
     }
@@ -233,4 +223,26 @@ async fn move_cursors(conn: &mut Conn<'_>, moved: &[(i64, i64, i64)], now: i64) 
         }
     })?;
     Ok(())
+}
+
+/// The last message of each sender that a reader's cursor has passed, also of one whose message came to the reader by
+/// no frame yet: a cursor says the same to who hears it move and to who asks later.
+async fn find_reached(conn: &mut Conn<'_>, told: &[(i64, i64, i64, i64)]) -> Result<Vec<FreshMark>, sqlx::Error> {
+    if told.is_empty() {
+        return Ok(Vec::new());
+    }
+    let told = padded(told);
+    let sql = format!(
+        "WITH moved (conversation_id, user_id, after, up_to) AS (VALUES {})
+         SELECT m.conversation_id, moved.user_id, m.sender_id, MAX(m.id) AS message_id
+         FROM moved JOIN messages m ON m.conversation_id = moved.conversation_id
+              AND m.id > moved.after AND m.id <= moved.up_to AND m.sender_id <> moved.user_id
+         GROUP BY m.conversation_id, moved.user_id, m.sender_id",
+        rows(0, told.len(), 4)
+    );
+    fetch_all!(conn, FreshMark, safe(sql), |query| {
+        for (conversation_id, user_id, after, up_to) in &told {
+            query = query.bind(*conversation_id).bind(*user_id).bind(*after).bind(*up_to);
+        }
+    })
 }

@@ -40,6 +40,18 @@ impl Body {
         }
     }
 
+    /// The message that it is about, or replies to.
+    pub fn names(&self) -> Option<i64> {
+        match self {
+            Self::Send { reply_to, .. } => *reply_to,
+            Self::Edit { message_id, .. }
+            | Self::Delete { message_id }
+            | Self::React { message_id, .. }
+            | Self::Unreact { message_id, .. }
+            | Self::Read { message_id } => Some(*message_id),
+        }
+    }
+
     /// The durable event that the command yields when it takes effect.
     pub fn kind(&self) -> Option<&'static str> {
         match self {
@@ -76,6 +88,8 @@ pub struct Command {
     pub begun: Moment,
     pub attempts: usize,
     pub outcomes: Vec<Outcome>,
+    /// When it was first refused.
+    pub refused: Option<Moment>,
     /// Its user is out of the conversation for good, and can't ask any more what became of it.
     pub is_abandoned: bool,
 }
@@ -125,11 +139,15 @@ pub struct Session {
     pub sent: HashMap<String, usize>,
     /// How often of these after the replay had been seen.
     pub sent_late: HashMap<String, usize>,
+    /// When it was sent here first.
+    pub first_sent: HashMap<String, Moment>,
     pub is_live: bool,
     /// Fresh tokens shown on it: under which `client_id`, and when each expires, in seconds.
     pub renewals: HashMap<String, i64>,
     /// The code it was closed with by the server.
     pub closed: Option<u16>,
+    /// When it was over, or had not come about.
+    pub ended: Option<Moment>,
     /// Whether it was open and caught up when the run ended.
     pub has_survived: bool,
 }
@@ -148,11 +166,23 @@ impl Session {
             last_frame_at: None,
             sent: HashMap::new(),
             sent_late: HashMap::new(),
+            first_sent: HashMap::new(),
             is_live: false,
             renewals: HashMap::new(),
             closed: None,
+            ended: None,
             has_survived: false,
         }
+    }
+
+    /// Whether it was there all the time between two moments.
+    pub fn spans(&self, (from, until): (Moment, Moment)) -> bool {
+        self.moments.first().is_some_and(|first| *first < from) && self.ended.is_none_or(|ended| ended > until)
+    }
+
+    /// Whether it may have been there between two moments.
+    pub fn touches(&self, (from, until): (Moment, Moment)) -> bool {
+        self.opened < until && self.ended.is_none_or(|ended| ended > from)
     }
 }
 
@@ -258,6 +288,8 @@ pub struct Book {
     pub pairs: Vec<Vec<i64>>,
     /// Who is never there, and never marks anything read.
     pub silent: Vec<i64>,
+    /// The time at the end in which nothing more happened: everything had been answered, everybody was there or not.
+    pub quiet: (Moment, Moment),
     /// How many clients have something left to do.
     pub busy: usize,
     /// What went wrong while the run was under way.
@@ -295,7 +327,7 @@ impl Book {
         let index = self.commands.len();
         self.by_client_id.insert(client_id.clone(), index);
         let (begun, attempts, outcomes) = (self.tick(), 0, Vec::new());
-        let is_abandoned = false;
+        let (refused, is_abandoned) = (None, false);
         self.commands.push(Command {
             user_id,
             conversation_id,
@@ -304,9 +336,20 @@ impl Book {
             begun,
             attempts,
             outcomes,
+            refused,
             is_abandoned,
         });
         index
+    }
+
+    /// Notes what a command was answered with.
+    pub fn answer(&mut self, command: usize, outcome: Outcome) {
+        let moment = self.tick();
+        let command = &mut self.commands[command];
+        if matches!(outcome, Outcome::Refused(_)) {
+            command.refused.get_or_insert(moment);
+        }
+        command.outcomes.push(outcome);
     }
 
     pub fn mark(&mut self, mark: Mark) -> usize {
@@ -323,6 +366,34 @@ impl Book {
         self.sessions.len() - 1
     }
 
+    /// The clears of somebody in a conversation.
+    pub fn clears(&self, conversation_id: i64, user_id: i64) -> impl Iterator<Item = &Clear> {
+        let place = (conversation_id, user_id);
+        self.clears.iter().filter(move |clear| (clear.conversation_id, clear.user_id) == place)
+    }
+
+    /// Up to which message a conversation was surely hidden from somebody at a moment.
+    pub fn surely_cleared(&self, conversation_id: i64, user_id: i64, at: Moment) -> i64 {
+        let clears = self.clears(conversation_id, user_id);
+        let done = clears.filter(|clear| clear.answered.is_some_and(|answered| answered < at));
+        done.map(|clear| clear.floor).max().unwrap_or_default()
+    }
+
+    /// Notes that a command is about to be sent on a session.
+    pub fn send(&mut self, session: usize, client_id: &str) {
+        let moment = self.tick();
+        let session = &mut self.sessions[session];
+        *session.sent.entry(client_id.to_owned()).or_default() += 1;
+        *session.sent_late.entry(client_id.to_owned()).or_default() += usize::from(session.is_live);
+        session.first_sent.entry(client_id.to_owned()).or_insert(moment);
+    }
+
+    /// Notes that a session is over.
+    pub fn end(&mut self, session: usize) {
+        let moment = self.tick();
+        self.sessions[session].ended.get_or_insert(moment);
+    }
+
     /// Notes a frame on a session, and what it says of commands that were sent there.
     pub fn note(&mut self, session: usize, frame: Value) {
         if let Some(conversation_id) = frame["conversation_id"].as_i64() {
@@ -337,10 +408,10 @@ impl Book {
         }
         if let Some(client_id) = frame["client_id"].as_str()
             && self.sessions[session].sent.contains_key(client_id)
-            && let Some(command) = self.by_client_id.get(client_id)
+            && let Some(command) = self.by_client_id.get(client_id).copied()
             && let Some(outcome) = outcome(&frame)
         {
-            self.commands[*command].outcomes.push(outcome);
+            self.answer(command, outcome);
         }
         if let Some(mark) = frame["client_id"].as_str().and_then(|client_id| self.mark_of.get(client_id))
             && frame["type"] == "notification_read"

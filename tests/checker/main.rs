@@ -86,6 +86,7 @@ async fn run(store: Store, seed: u64, time: Duration, clients: usize) -> bool {
         ("TIDINGS_COMMANDS_PER_SECOND_MAX", "off"),
         ("TIDINGS_HANDSHAKES_PER_ADDRESS_MAX", "off"),
         ("TIDINGS_REQUESTS_PER_SECOND_MAX", "off"),
+        ("TIDINGS_PRESENCE_GRACE", "1s"),
         ("TIDINGS_OUTBOX_FRAMES_MAX", "64"),
         ("TIDINGS_OUTBOX_BYTES_MAX", "96KiB"),
         ("TIDINGS_LOG", "warn"),

@@ -15,6 +15,7 @@ use crate::clients::opener::Opener;
 use crate::clients::platform::Platform;
 use crate::clients::sender::Sender;
 use crate::clients::steward::Steward;
+use crate::clients::visitor::Visitor;
 use crate::clients::watcher::Watcher;
 use crate::clients::{Part, Phase};
 use crate::history::{Mark, Shared};
@@ -22,8 +23,8 @@ use crate::support::{Caller, TestServer};
 
 /// How long the clients may take to have everything answered once the server stays up.
 const SETTLING_MAX: Duration = Duration::from_secs(60);
-/// How long notifications may follow what raised them.
-const QUIET: Duration = Duration::from_secs(2);
+/// How long notifications, presence and receipts may follow what raised them, the time of grace included.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The people of a round and where they meet.
 struct Scene {
@@ -31,6 +32,8 @@ struct Scene {
     people: Vec<i64>,
     /// They are in the hall and never there: one reads its notifications, the other does not.
     absent: [i64; 2],
+    /// They come to the hall and go from it.
+    visitors: [i64; 3],
     /// A group that everybody is in.
     hall: i64,
     /// A group that people come to and go from.
@@ -45,7 +48,8 @@ impl Scene {
         let base = 100 * i64::try_from(round).unwrap_or_default();
         let people: Vec<i64> = (1..=5).map(|number| base + number).collect();
         let absent = [base + 6, base + 7];
-        let everybody = [&people[..], &absent].concat();
+        let visitors = [base + 8, base + 9, base + 10];
+        let everybody = [&people[..], &absent, &visitors].concat();
         for user_id in &everybody {
             server.put_user(*user_id, "Client", &user_id.to_string()).await;
         }
@@ -54,7 +58,7 @@ impl Scene {
         let club = server.post("/api/v1/conversations", Caller::Platform, body).await.expect(201);
         let club = club["id"].as_i64().expect("a conversation has an id");
         let pair = server.conversation(&people[1..3]).await;
-        Self { people, absent, hall, club, pair }
+        Self { people, absent, visitors, hall, club, pair }
     }
 
     fn conversations_of(&self, user_id: i64) -> Vec<i64> {
@@ -121,7 +125,13 @@ impl Cast {
         let (part, conversation_id, user_ids) = (self.part(0), scene.club, people[1..].to_vec());
         all.spawn(Steward { part, conversation_id, user_ids, roles, keyed: None }.run());
         let (part, user_ids, conversation_id) = (self.part(0), [people[1], people[2]], scene.pair);
-        all.spawn(Clearer { part, user_ids, conversation_id }.run());
+        let joiner = self.part(2 * clients);
+        all.spawn(Clearer { part, user_ids, conversation_id, joiner }.run());
+        for (index, user_id) in scene.visitors.into_iter().enumerate() {
+            let (part, conversation_id) = (self.part(0), scene.hall);
+            let stays = index == 0;
+            all.spawn(Visitor { part, user_id, conversation_id, stays }.run());
+        }
         let everybody = [&people[..], &scene.absent].concat();
         let (part, user_ids, groups) = (self.part(0), everybody.clone(), vec![scene.hall, scene.club]);
         all.spawn(Platform { part, user_ids, groups, notes: Vec::new() }.run());
@@ -166,7 +176,10 @@ pub async fn play(server: &mut TestServer, (seed, round): (u64, u64), time: Dura
         while !is_settled() {
             sleep(Duration::from_millis(50)).await;
         }
+        let from = book.lock().tick();
         sleep(QUIET).await;
+        let mut book = book.lock();
+        book.quiet = (from, book.tick());
     });
     if settled.await.is_err() {
         book.lock().faults.push("not everything came to its end".to_owned());

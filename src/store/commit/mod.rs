@@ -94,6 +94,9 @@ impl Outcome {
     /// taken out here: no command names a message that is hidden from its issuer, so no new one replies to it.
     fn seen_past(self, cleared_up_to: i64) -> Self {
         let seen = |told: Told| told.seen_past(cleared_up_to).into_owned();
+        if planted!("quote-cleared") {
+            return self;
+        }
         match self {
             Self::Done(events) => Self::Done(events),
             Self::Unchanged(told) => Self::Unchanged(seen(told)),

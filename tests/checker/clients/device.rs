@@ -3,10 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::wire::{Connect, Gone, PATIENCE, Wire};
 use super::{Part, Phase};
@@ -53,7 +51,7 @@ pub struct Memory {
 const NOTIFICATIONS: i64 = 0;
 pub const PENDING_MAX: usize = 12;
 const MESSAGES_MAX: usize = 60;
-const NO_MESSAGE: i64 = 1 << 52;
+pub const NO_MESSAGE: i64 = 1 << 52;
 
 impl Deref for Device {
     type Target = Part;
@@ -230,9 +228,7 @@ impl Device {
                 frame["conversation_id"] = json!(command.conversation_id);
             }
             let client_id = command.client_id.clone();
-            let session = &mut book.sessions[wire.session];
-            *session.sent_late.entry(client_id.clone()).or_default() += usize::from(session.is_live);
-            *session.sent.entry(client_id).or_default() += 1;
+            book.send(wire.session, &client_id);
             frame
         };
         wire.send(&frame).await
@@ -249,14 +245,7 @@ impl Device {
         milliseconds: u64,
         is_last: impl Fn(&Value) -> bool,
     ) -> Result<bool, Gone> {
-        let end = Instant::now() + Duration::from_millis(milliseconds);
-        while let Some(frame) = wire.next(end).await? {
-            self.take(&frame);
-            if is_last(&frame) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        wire.read_until(milliseconds, |frame| self.take(frame), is_last).await
     }
 
     fn take(&mut self, frame: &Value) {
@@ -300,7 +289,7 @@ impl Device {
         let session = wire.session;
         for conversation_id in self.conversations.clone() {
             let client_id = format!("last-{session}-{conversation_id}");
-            self.book.lock().sessions[session].sent.insert(client_id.clone(), 1);
+            self.book.lock().send(session, &client_id);
             let mut last = Body::Read { message_id: NO_MESSAGE }.frame();
             last["client_id"] = json!(client_id);
             last["conversation_id"] = json!(conversation_id);

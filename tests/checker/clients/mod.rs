@@ -8,6 +8,7 @@ pub mod platform;
 pub mod sender;
 pub mod steward;
 mod thinking;
+pub mod visitor;
 pub mod watcher;
 pub mod wire;
 

@@ -41,18 +41,22 @@ impl Sender {
     fn think(&mut self, number: usize) -> usize {
         let conversation_id = self.part.pick(&self.conversations);
         let name = format!("{}-rest{}-{number}", self.part.run, self.part.index);
-        let body = Body::Send { text: format!("text {name}"), reply_to: None, attachment: None };
+        // Perhaps to one that its user clears this moment.
+        let is_reply = self.part.rng.u8(..4) == 0;
+        let reply_to = self.part.book.lock().newest.get(&conversation_id).copied().filter(|_| is_reply);
+        let body = Body::Send { text: format!("text {name}"), reply_to, attachment: None };
         self.part.book.lock().add(self.user_id, conversation_id, name, body)
     }
 
     async fn send(&mut self, command: usize) {
-        let (path, body) = {
+        let (path, body, begun) = {
             let mut book = self.part.book.lock();
+            let begun = book.tick();
             let command = &mut book.commands[command];
             command.attempts += 1;
             let mut body = command.body.frame();
             body["client_id"] = json!(command.client_id);
-            (format!("/api/v1/conversations/{}/messages", command.conversation_id), body)
+            (format!("/api/v1/conversations/{}/messages", command.conversation_id), body, begun)
         };
         let ask = Ask::new(Method::POST, &path, Some(self.user_id)).body(body);
         let Some((status, answer)) = self.part.ask(ask).await else { return };
@@ -61,6 +65,13 @@ impl Sender {
             (404, _) => Outcome::Refused("not_found".to_owned()),
             _ => Outcome::Refused(format!("{status} {}", answer["code"])),
         };
-        self.part.book.lock().commands[command].outcomes.push(outcome);
+        let mut book = self.part.book.lock();
+        let conversation_id = book.commands[command].conversation_id;
+        let hidden = book.surely_cleared(conversation_id, self.user_id, begun);
+        let reply = &answer["reply_to"];
+        if reply["id"].as_i64().is_some_and(|id| id <= hidden) && reply["content"] != "" {
+            book.faults.push(format!("{} was answered with what its user had cleared: {reply}", self.user_id));
+        }
+        book.answer(command, outcome);
     }
 }

@@ -11,9 +11,7 @@ impl Device {
         let conversation_id = self.conversation();
         self.memory.commands += 1;
         let name = format!("{}-{}-{}", self.run, self.index, self.memory.commands);
-        let cleared = self.cleared_up_to(conversation_id);
-        let known =
-            self.memory.messages.iter().filter(|(id, message_id, _)| *id == conversation_id && *message_id > cleared);
+        let known = self.memory.messages.iter().filter(|(id, ..)| *id == conversation_id);
         let known: Vec<(i64, i64)> = known.map(|(_, id, sender)| (*id, *sender)).collect();
         let any = (!known.is_empty()).then(|| known[self.rng.usize(..known.len())].0);
         let own: Vec<i64> = known.iter().filter(|(_, sender)| *sender == self.user_id).map(|(id, _)| *id).collect();
@@ -43,14 +41,6 @@ impl Device {
         let conversations = self.conversations.clone();
         let first = self.pick(&conversations);
         if self.memory.out.contains(&first) && self.rng.u8(..4) > 0 { self.pick(&conversations) } else { first }
-    }
-
-    /// Up to which message its user may have cleared a conversation. Of what is hidden it does not speak.
-    fn cleared_up_to(&self, conversation_id: i64) -> i64 {
-        let book = self.book.lock();
-        let own =
-            book.clears.iter().any(|clear| (clear.conversation_id, clear.user_id) == (conversation_id, self.user_id));
-        if own { book.newest.get(&conversation_id).copied().unwrap_or_default() } else { 0 }
     }
 
     /// A file that has just been uploaded, or at times one that another message has already.

@@ -1,11 +1,8 @@
 //! A client on a notifications socket: resumes from what it has seen, marks notifications read under a `client_id` and
 //! retries that, deletes some by REST.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::http::Ask;
 use super::platform::FLEETING;
@@ -125,7 +122,7 @@ impl Watcher {
         let frame = {
             let mut book = self.part.book.lock();
             let Mark { client_id, ids, .. } = book.marks[mark].clone();
-            *book.sessions[wire.session].sent.entry(client_id.clone()).or_default() += 1;
+            book.send(wire.session, &client_id);
             match ids {
                 Some(ids) => json!({ "type": "mark_read", "notification_ids": ids, "client_id": client_id }),
                 None => json!({ "type": "mark_read", "all": true, "client_id": client_id }),
@@ -152,29 +149,25 @@ impl Watcher {
         milliseconds: u64,
         is_last: impl Fn(&Value) -> bool,
     ) -> Result<bool, Gone> {
-        let end = Instant::now() + Duration::from_millis(milliseconds);
-        while let Some(frame) = wire.next(end).await? {
-            if let Some(event_id) = frame["event_id"].as_i64() {
-                self.shown = event_id.max(self.shown);
-            }
-            if let (Some(id), Some(title)) =
-                (frame["notification"]["id"].as_i64(), frame["notification"]["title"].as_str())
-            {
-                self.known.push((id, title.to_owned()));
-                if self.known.len() > KNOWN_MAX {
-                    self.known.remove(0);
-                }
-            }
-            if is_last(&frame) {
-                return Ok(true);
+        wire.read_until(milliseconds, |frame| self.take(frame), is_last).await
+    }
+
+    fn take(&mut self, frame: &Value) {
+        if let Some(event_id) = frame["event_id"].as_i64() {
+            self.shown = event_id.max(self.shown);
+        }
+        if let (Some(id), Some(title)) = (frame["notification"]["id"].as_i64(), frame["notification"]["title"].as_str())
+        {
+            self.known.push((id, title.to_owned()));
+            if self.known.len() > KNOWN_MAX {
+                self.known.remove(0);
             }
         }
-        Ok(false)
     }
 
     async fn show_that_nothing_is_left(&mut self, wire: &mut Wire) -> Result<(), Gone> {
         let client_id = format!("last-{}", wire.session);
-        self.part.book.lock().sessions[wire.session].sent.insert(client_id.clone(), 1);
+        self.part.book.lock().send(wire.session, &client_id);
         let last = json!({ "type": "mark_read", "notification_ids": [NO_NOTIFICATION], "client_id": client_id });
         wire.send(&last).await?;
         let is_answer = |frame: &Value| frame["client_id"] == client_id.as_str();

@@ -69,13 +69,19 @@ impl Part {
         let mut session = Session::new(device, user_id, endpoint);
         session.is_slow = is_slow;
         let session = self.book.lock().open(session);
-        let stream = TcpSocket::new_v4().ok()?;
-        if is_slow {
-            stream.set_recv_buffer_size(4096).ok()?;
-        }
-        let stream = stream.connect(self.address).await.ok()?;
-        let handshake = tokio_tungstenite::client_async(request, stream);
-        let (stream, _) = timeout(PATIENCE, handshake).await.ok()?.ok()?;
+        let shake = async {
+            let stream = TcpSocket::new_v4().ok()?;
+            if is_slow {
+                stream.set_recv_buffer_size(4096).ok()?;
+            }
+            let stream = stream.connect(self.address).await.ok()?;
+            let handshake = tokio_tungstenite::client_async(request, stream);
+            Some(timeout(PATIENCE, handshake).await.ok()?.ok()?.0)
+        };
+        let Some(stream) = shake.await else {
+            self.book.lock().end(session);
+            return None;
+        };
         let book = self.book.clone();
         Some(Wire { stream, session, user_id, is_slow, book, expires, renewals: 0, shown: HashMap::new() })
     }
@@ -120,10 +126,30 @@ impl Wire {
                     return Err(Gone);
                 }
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Err(Gone),
+                Some(Err(_)) | None => {
+                    self.book.lock().end(self.session);
+                    return Err(Gone);
+                }
             }
         }
         Ok(None)
+    }
+
+    /// Reads for some time, or until a frame; whether it came.
+    pub async fn read_until(
+        &mut self,
+        milliseconds: u64,
+        mut take: impl FnMut(&Value),
+        is_last: impl Fn(&Value) -> bool,
+    ) -> Result<bool, Gone> {
+        let end = Instant::now() + Duration::from_millis(milliseconds);
+        while let Some(frame) = self.next(end).await? {
+            take(&frame);
+            if is_last(&frame) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn take(&mut self, frame: &Value) {
@@ -142,6 +168,7 @@ impl Wire {
 
     fn ended(&mut self, code: u16) {
         let mut book = self.book.lock();
+        book.end(self.session);
         book.sessions[self.session].closed = Some(code);
         let is_expired = self.shown.values().chain([&self.expires]).any(|expires| token::now() >= *expires);
         let is_revoked = book.revocations.iter().any(|revocation| revocation.user_id == self.user_id);
@@ -170,9 +197,9 @@ impl Wire {
         let client_id = format!("auth-{}-{}", self.session, self.renewals);
         let expires = token::now() + life.unwrap_or(LONG);
         {
-            let session = &mut self.book.lock().sessions[self.session];
-            session.renewals.insert(client_id.clone(), expires);
-            session.sent.insert(client_id.clone(), 1);
+            let mut book = self.book.lock();
+            book.sessions[self.session].renewals.insert(client_id.clone(), expires);
+            book.send(self.session, &client_id);
         }
         self.shown.insert(client_id.clone(), expires);
         let token = token_until(self.user_id, expires);
@@ -199,5 +226,11 @@ impl Wire {
         let mut book = self.book.lock();
         let Session { device, user_id, .. } = book.sessions[self.session];
         book.faults.push(format!("device {device} of {user_id}: {text}"));
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.book.lock().end(self.session);
     }
 }

@@ -1,8 +1,11 @@
 //! What somebody cleared is hidden from that one on all ways, and from nobody else.
 
 use super::Judge;
+use super::commands::tell;
 use crate::database::Rows;
-use crate::history::{Clear, Moment, Opening};
+use crate::history::{Clear, Command, Moment, Opening, Outcome};
+
+type LogRow = (i64, String, i64, i64);
 
 /// Up to which message a conversation is hidden from somebody in the end.
 pub fn cleared_up_to(rows: &Rows, user_id: i64) -> i64 {
@@ -10,37 +13,47 @@ pub fn cleared_up_to(rows: &Rows, user_id: i64) -> i64 {
 }
 
 /// Whether a row of the log is about a message that is hidden.
-pub fn is_hidden((_, kind, subject, _): &(i64, String, i64, i64), cleared_up_to: i64) -> bool {
+pub fn is_hidden((_, kind, subject, _): &LogRow, cleared_up_to: i64) -> bool {
     (kind.starts_with("message_") || kind == "chat_message" || kind.starts_with("reaction_"))
         && *subject <= cleared_up_to
 }
 
 impl Judge<'_> {
-    /// The clears of somebody in a conversation.
-    pub(super) fn clears(&self, conversation_id: i64, user_id: i64) -> impl Iterator<Item = &Clear> {
-        let place = (conversation_id, user_id);
-        self.book.clears.iter().filter(move |clear| (clear.conversation_id, clear.user_id) == place)
+    /// Whether a message may have been hidden from somebody at a moment: a clear had begun that was not answered before
+    /// the message was sent.
+    pub(super) fn may_be_hidden(&self, conversation_id: i64, user_id: i64, message_id: i64, at: Moment) -> bool {
+        let rows = &self.rows()[&conversation_id];
+        let row = rows.messages.get(&message_id);
+        let sent = row.and_then(|row| self.command_of(conversation_id, row.event_id)).map_or(0, |it| it.begun);
+        let is_early = |clear: &Clear| clear.begun < at && clear.answered.is_none_or(|answered| sent < answered);
+        message_id <= cleared_up_to(rows, user_id) && self.book.clears(conversation_id, user_id).any(is_early)
     }
 
-    /// Up to which message a conversation was surely hidden from somebody at a moment.
-    pub(super) fn surely_cleared(&self, conversation_id: i64, user_id: i64, at: Moment) -> i64 {
-        let clears = self.clears(conversation_id, user_id);
-        let done = clears.filter(|clear| clear.answered.is_some_and(|answered| answered < at));
-        done.map(|clear| clear.floor).max().unwrap_or_default()
+    /// The same of what a row of the log is about.
+    pub(super) fn may_be_hidden_row(&self, conversation_id: i64, user_id: i64, row: &LogRow, at: Moment) -> bool {
+        is_hidden(row, i64::MAX) && self.may_be_hidden(conversation_id, user_id, row.2, at)
     }
 
-    /// Up to which message it may have been hidden then.
-    pub(super) fn perhaps_cleared(&self, conversation_id: i64, user_id: i64, at: Moment) -> i64 {
-        let has_begun = self.clears(conversation_id, user_id).any(|clear| clear.begun < at);
-        if has_begun { cleared_up_to(&self.rows()[&conversation_id], user_id) } else { 0 }
+    /// The command that an event of the log is.
+    pub(super) fn command_of(&self, conversation_id: i64, event_id: i64) -> Option<&Command> {
+        self.claimed.get(&(conversation_id, event_id)).map(|index| &self.book.commands[*index])
+    }
+
+    /// Whoever has cleared a conversation finds nothing of what came before, and only they.
+    pub(super) fn judge_named(&mut self, command: &Command) {
+        let Some(message_id) = command.body.names() else { return };
+        let hidden = self.book.surely_cleared(command.conversation_id, command.user_id, command.begun);
+        let is_refused = |outcome: &Outcome| *outcome == Outcome::Refused("not_found".to_owned());
+        if message_id <= hidden && !command.outcomes.iter().all(is_refused) {
+            self.blame(format!("answered though its user had cleared what it is about: {}", tell(command)));
+        }
     }
 
     pub(super) fn judge_clearing(&mut self) {
         for (id, rows) in self.rows() {
             for row in rows.participants.values() {
-                let surely = self.surely_cleared(*id, row.user_id, Moment::MAX);
-                let at_most = self.perhaps_cleared(*id, row.user_id, Moment::MAX);
-                if row.cleared_up_to < surely || row.cleared_up_to > at_most {
+                let (surely, stored) = (self.book.surely_cleared(*id, row.user_id, Moment::MAX), row.cleared_up_to);
+                if stored < surely || stored > 0 && !self.may_be_hidden(*id, row.user_id, stored, Moment::MAX) {
                     self.blame(format!("conversation {id}: {row:?}, but cleared up to {surely} at least"));
                 }
             }
@@ -54,7 +67,8 @@ impl Judge<'_> {
                 .messages
                 .values()
                 .filter(|row| row.id > passed && row.sender_id != *user_id && row.deleted_at.is_none());
-            let unread = unread.count();
+            // Exact up to 1,000.
+            let unread = unread.count().min(1_000);
             if conversation["unread_count"] != unread {
                 let says = &conversation["unread_count"];
                 self.blame(format!("conversation {id}: {user_id} has {unread} unread messages, but is told {says}"));

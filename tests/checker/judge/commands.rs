@@ -11,16 +11,16 @@ impl Judge<'_> {
     pub(super) fn judge_commands(&mut self) {
         let mut claimed: BTreeMap<(i64, i64), usize> = BTreeMap::new();
         let mut taken: BTreeMap<i64, usize> = BTreeMap::new();
+        let mut without_event = Vec::new();
         for (index, command) in self.book.commands.iter().enumerate() {
             let rows = &self.rows()[&command.conversation_id];
+            self.judge_named(command);
             if command.outcomes.is_empty() && !command.is_abandoned {
                 self.blame(format!("never answered: {}", tell(command)));
                 continue;
             }
             let Some(event_id) = event_of(command, rows) else {
-                if !self.may_be_without_event(command, rows) {
-                    self.blame(format!("answered with what the log does not have: {}", tell(command)));
-                }
+                without_event.push(command);
                 continue;
             };
             self.judge_outcomes(command, event_id, rows);
@@ -37,6 +37,11 @@ impl Judge<'_> {
         }
         self.judge_unclaimed(&claimed);
         self.claimed = claimed;
+        for command in without_event {
+            if !self.may_be_without_event(command, &self.rows()[&command.conversation_id]) {
+                self.blame(format!("answered with what the log does not have: {}", tell(command)));
+            }
+        }
     }
 
     /// All answers say the same, and what the log has.
@@ -68,11 +73,20 @@ impl Judge<'_> {
     /// Whether a command may have come to nothing.
     fn may_be_without_event(&self, command: &Command, rows: &Rows) -> bool {
         let may_be_out = comes_and_goes(command.user_id, rows);
+        let is_deleted = |message_id| rows.messages.get(&message_id).is_some_and(|row| row.deleted_at.is_some());
+        let is_hidden = |message_id| {
+            let refused = command.refused.unwrap_or_default();
+            self.may_be_hidden(command.conversation_id, command.user_id, message_id, refused)
+        };
         let may_be_refused = may_be_out
+            || command.body.names().is_some_and(is_hidden)
             || match command.body {
                 // Only one message takes an attachment.
                 Body::Send { attachment, .. } => attachment.is_some_and(|id| self.is_taken(id)),
-                _ => true,
+                Body::Edit { message_id, .. } | Body::React { message_id, .. } | Body::Unreact { message_id, .. } => {
+                    is_deleted(message_id)
+                }
+                Body::Delete { .. } | Body::Read { .. } => false,
             };
         let may = |outcome: &Outcome| match outcome {
             Outcome::State => !matches!(command.body, Body::Send { .. }),

@@ -8,6 +8,7 @@ mod folds;
 mod membership;
 mod notifications;
 mod openings;
+mod settled;
 mod sockets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -51,6 +52,7 @@ impl<'a> Judge<'a> {
             Watch::new(self, index, session).judge(self, &mut live);
         }
         self.judge_folds();
+        self.judge_settled();
         self.violations.extend(self.book.faults.iter().take(TOLD_MAX).cloned());
     }
 

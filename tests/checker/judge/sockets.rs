@@ -5,10 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::clearing::is_hidden;
 use super::membership::{Absence, absences};
 use super::{Judge, TITLE};
-use crate::history::{Command, Endpoint, Moment, Session, subject_of};
+use crate::history::{Endpoint, Moment, Session, subject_of};
 use crate::support::token;
 
 pub struct Watch<'a> {
@@ -25,6 +24,8 @@ pub struct Watch<'a> {
     /// What the replay has answered.
     replayed: HashSet<&'a str>,
     live_since: Option<Moment>,
+    /// What its user had cleared by then is on its way here no longer.
+    knows: Moment,
     absences: HashMap<i64, Vec<Absence>>,
 }
 
@@ -41,8 +42,8 @@ impl<'a> Watch<'a> {
         };
         let absences = judge.rows().iter().map(|(id, rows)| (*id, absences(rows, session.user_id))).collect();
         let (came, joined, answered) = (HashMap::new(), HashSet::new(), HashMap::new());
-        let (replayed, live_since) = (HashSet::new(), None);
-        Self { index, session, shown, came, notified, joined, answered, replayed, live_since, absences }
+        let (replayed, live_since, knows) = (HashSet::new(), None, session.opened);
+        Self { index, session, shown, came, notified, joined, answered, replayed, live_since, knows, absences }
     }
 
     pub fn judge(mut self, judge: &mut Judge<'_>, live: &mut HashMap<(i64, i64), Value>) {
@@ -133,8 +134,10 @@ impl<'a> Watch<'a> {
             self.replayed.insert(client_id);
             return None;
         }
-        if self.session.sent.contains_key(client_id) {
+        if let Some(sent) = self.session.first_sent.get(client_id) {
             *self.answered.entry(client_id).or_default() += 1;
+            // An answer comes after all that was on its way when the command was sent.
+            self.knows = self.knows.max(*sent);
             return None;
         }
         // What was before it came to a conversation is a replay, which shows a sender's own.
@@ -194,14 +197,18 @@ impl<'a> Watch<'a> {
         let was_sent_here = client_id.is_some_and(|client_id| self.session.sent.contains_key(client_id));
         let command = client_id.and_then(|client_id| judge.book.by_client_id.get(client_id));
         let is_retried = command.is_some_and(|command| judge.book.commands[*command].attempts > 1);
-        let may_repeat = was_sent_here && self.is_live() && is_retried;
-        let hidden = judge.perhaps_cleared(id, self.session.user_id, moment);
-        if was_sent_here && row.is_some_and(|row| is_hidden(row, hidden)) {
-            // A command about what its user has cleared meanwhile is answered all the same.
-            return None;
-        }
-        if let Some(complaint) = self.leaked(id, event_id, frame, judge, was_sent_here) {
+        // One that resumes nothing and whose user is alone is told of nobody, and of nothing before but in answers.
+        let resumes = !matches!(self.session.endpoint, Endpoint::Chat { since: None, .. });
+        let is_past = !resumes && self.shown.get(&id).is_some_and(|shown| event_id <= *shown);
+        let may_repeat = was_sent_here && is_retried && (self.is_live() || is_past);
+        let is_put_away = row.is_some_and(|row| judge.may_be_hidden_row(id, self.session.user_id, row, moment));
+        // What took effect before its user cleared it is answered all the same.
+        let is_old_answer = may_repeat && is_put_away;
+        if let Some(complaint) = self.leaked(id, event_id, frame, judge, is_old_answer) {
             return Some(complaint);
+        }
+        if is_old_answer {
+            return None;
         }
         let head = self.session.heads.get(&id).copied().unwrap_or_default();
         match self.shown.get(&id) {
@@ -219,7 +226,11 @@ impl<'a> Watch<'a> {
                 }
                 self.joined.insert(id);
             }
-            Some(shown) if *shown + 1 < event_id && self.absences[&id].iter().any(|it| it.until == event_id) => {
+            // On a live socket also one who was back at once.
+            Some(shown)
+                if (self.is_live() || *shown + 1 < event_id)
+                    && self.absences[&id].iter().any(|it| it.until == event_id) =>
+            {
                 self.joined.insert(id);
             }
             // Perhaps the answer to an earlier try: of what was before, a socket of the guide is told nothing else.
@@ -241,7 +252,7 @@ impl<'a> Watch<'a> {
     }
 
     /// What it is shown that it should not be: of the time when its user was out, or of what its user has cleared.
-    fn leaked(&self, id: i64, event_id: i64, frame: &Value, judge: &Judge<'_>, was_sent_here: bool) -> Option<String> {
+    fn leaked(&self, id: i64, event_id: i64, frame: &Value, judge: &Judge<'_>, is_old_answer: bool) -> Option<String> {
         if let Some(came) = self.came.get(&id) {
             let is_chat = matches!(self.session.endpoint, Endpoint::Chat { .. });
             let put_out = self.absences[&id].iter().find(|absence| {
@@ -251,21 +262,21 @@ impl<'a> Watch<'a> {
                 return Some(format!("event {event_id} though its user was put out by event {}", put_out.from));
             }
         }
-        let cleared = judge.surely_cleared(id, self.session.user_id, self.session.opened);
-        if subject_of(frame).is_some_and(|message_id| message_id <= cleared) {
+        let user_id = self.session.user_id;
+        let cleared = judge.book.surely_cleared(id, user_id, self.knows);
+        if !is_old_answer && subject_of(frame).is_some_and(|message_id| message_id <= cleared) {
             return Some(format!("event {event_id} is about what its user had cleared"));
         }
         let reply = &frame["message"]["reply_to"];
         let is_hidden = reply["id"].as_i64().is_some_and(|id| id <= cleared);
-        if is_hidden && reply["content"] != "" && !was_sent_here {
+        if is_hidden && reply["content"] != "" {
             return Some(format!("event {event_id} shows an extract of what its user had cleared"));
         }
-        let put_away = judge.clears(id, self.session.user_id).any(|clear| {
-            // On a socket that was live before, what others do later to what is hidden is not shown either.
-            let was_live = self.live_since.is_some_and(|since| since < clear.begun);
+        let put_away = judge.book.clears(id, user_id).any(|clear| {
+            // What others do later to what is hidden is not shown either.
             let is_later = judge.command_of(id, event_id).is_some_and(|command| Some(command.begun) > clear.answered);
             let is_about = subject_of(frame).is_some_and(|message_id| message_id <= clear.floor);
-            was_live && clear.answered.is_some() && is_later && is_about
+            clear.answered.is_some() && is_later && is_about
         });
         put_away.then(|| format!("event {event_id} is about what its user had cleared before"))
     }
@@ -279,13 +290,14 @@ impl<'a> Watch<'a> {
         let is_guide_only = matches!(self.session.endpoint, Endpoint::Chat { opted_in: false, .. });
         let is_user = matches!(self.session.endpoint, Endpoint::User { .. });
         let rows = &judge.rows()[&id];
-        let cleared = judge.perhaps_cleared(id, self.session.user_id, moment);
+        let user_id = self.session.user_id;
         let came = self.came.get(&id).copied().unwrap_or(i64::MAX);
         events.all(|event_id| {
             let Some(row) = rows.event(event_id) else { return false };
             let is_opt_in = row.1 == TITLE || row.1.starts_with("participant_");
             let was_out = |absence: &Absence| absence.from > came && absence.covers(event_id);
-            is_guide_only && is_opt_in || is_hidden(row, cleared) || is_user && self.absences[&id].iter().any(was_out)
+            let is_hidden = judge.may_be_hidden_row(id, user_id, row, moment);
+            is_guide_only && is_opt_in || is_hidden || is_user && self.absences[&id].iter().any(was_out)
         })
     }
 
@@ -322,11 +334,6 @@ impl<'a> Watch<'a> {
 }
 
 impl Judge<'_> {
-    /// The command that an event of the log is.
-    fn command_of(&self, id: i64, event_id: i64) -> Option<&Command> {
-        self.claimed.get(&(id, event_id)).map(|index| &self.book.commands[*index])
-    }
-
     /// Whether anybody clears a conversation, so that its replies differ from reader to reader.
     fn clears_happen(&self, id: i64) -> bool {
         self.book.clears.iter().any(|clear| clear.conversation_id == id)

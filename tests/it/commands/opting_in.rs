@@ -8,6 +8,7 @@ use crate::support::{Caller, Store, TestServer, both_stores};
 both_stores!(
     a_client_of_the_guide_hears_only_what_the_guide_has,
     the_sender_is_told_what_has_been_delivered_to_whom,
+    a_sender_is_told_of_what_was_handed_after_a_later_message,
     in_a_large_conversation_only_those_who_are_there_are_told,
     texts_never_appear_in_the_log,
 );
@@ -96,6 +97,27 @@ async fn the_sender_is_told_what_has_been_delivered_to_whom(store: Store) {
     let frames = back.collect_until("resumed").await;
     let again = frames.iter().find(|frame| frame["type"] == "message_status").expect("one's own status");
     assert_eq!((&again["message_id"], &again["user_id"]), (&json!(id), &json!(2)));
+}
+
+async fn a_sender_is_told_of_what_was_handed_after_a_later_message(store: Store) {
+    let server = TestServer::start(store).await;
+    let id = server.conversation(&[1, 2, 3]).await;
+    let mut alice = server.connect_as(1).subprotocol("tidings.v1").chat(id).await;
+    let mut carol = server.connect_as(3).subprotocol("tidings.v1").chat(id).await;
+    let earlier = message_id(&done(&mut alice, chat_message("Before Bob came")).await);
+    let mut bob = server.connect_as(2).chat(id).await;
+    bob.expect_live().await;
+    let later = message_id(&done(&mut carol, chat_message("Since Bob came")).await);
+    let status_of_bob = async |client: &mut crate::support::client::TestClient| loop {
+        let frame = client.expect_next().await;
+        if frame["type"] == "message_status" && frame["user_id"] == 2 {
+            return frame["message_id"].clone();
+        }
+    };
+    assert_eq!(status_of_bob(&mut carol).await, later);
+    let mut bobs_other = server.connect_as(2).since(0).chat(id).await;
+    bobs_other.collect_until("resumed").await;
+    assert_eq!(status_of_bob(&mut alice).await, earlier);
 }
 
 async fn in_a_large_conversation_only_those_who_are_there_are_told(store: Store) {

@@ -16,6 +16,9 @@ pub struct FreshMark {
     pub message_id: i64,
 }
 
+/// How far back from where a cursor has come it is looked whose messages it has passed; who sent none since then is told
+/// on resuming.
+const REACHED_MAX: i64 = 10_000;
 /// Receipts are told one by one up to so many participants.
 const RECEIPTS_PARTICIPANTS_MAX: i64 = 100;
 
@@ -104,7 +107,7 @@ impl Store {
                 let Some(up_to) = up_to else { continue };
                 moved.push((conversation_id, user_id, up_to));
                 if participants <= RECEIPTS_PARTICIPANTS_MAX {
-                    told.push((conversation_id, user_id, before, up_to));
+                    told.push((conversation_id, user_id, before.max(up_to - REACHED_MAX), up_to));
                 }
             }
             move_cursors(&mut tx.conn(), &moved, self.clock.now_ms()).await?;

@@ -84,7 +84,13 @@ impl Chat {
             return;
         }
         let fresh = match self.store.mark_delivered(&handed).await {
-            Ok(fresh) => fresh,
+            Ok((fresh, held)) => {
+                if !held.is_empty() {
+                    self.marks.put_back(handed.into_iter().filter(|(place, _)| held.contains(place)).collect());
+                    self.marks.wake.notify_one();
+                }
+                fresh
+            }
             Err(fault) => {
                 tracing::warn!(error = %fault, "delivered marks were not stored; they wait for the next time");
                 self.marks.put_back(handed);

@@ -1,7 +1,7 @@
 //! What presence and receipts need: who shares conversations with whom, when people were last seen, how
 //! far they have read and been handed messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::sql::{Conn, execute, fetch_all, fetch_one, list, padded, rows, safe};
 use super::{Found, Store};
@@ -92,15 +92,21 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the delivered cursors forward. What that means for each sender, in conversations small enough
-    /// for receipts, is the answer.
-    pub async fn mark_delivered(&self, handed: &HashMap<(i64, i64), i64>) -> Found<Vec<FreshMark>> {
-        let mut fresh = Vec::new();
+    /// Moves the delivered cursors forward. What that means for each sender, in conversations small enough for receipts,
+    /// is the answer, and whose cursors somebody else holds: they are not waited for, as whoever holds them may
+    /// be waiting for others of these.
+    pub async fn mark_delivered(&self, handed: &HashMap<(i64, i64), i64>) -> Found<(Vec<FreshMark>, Vec<(i64, i64)>)> {
+        let (mut fresh, mut held) = (Vec::new(), Vec::new());
         let mut pairs: Vec<(i64, i64)> = handed.keys().copied().collect();
         pairs.sort_unstable();
         for pairs in pairs.chunks(256) {
             let mut tx = self.begin().await?;
-            let known = find_cursors(&mut tx.conn(), pairs).await?;
+            let known = find_cursors(&mut tx.conn(), pairs, true).await?;
+            if known.len() < pairs.len() {
+                let places: HashSet<(i64, i64)> = known.iter().map(|row| (row.0, row.1)).collect();
+                let missing: Vec<_> = pairs.iter().copied().filter(|pair| !places.contains(pair)).collect();
+                held.extend(find_cursors(&mut tx.conn(), &missing, false).await?.iter().map(|row| (row.0, row.1)));
+            }
             let (mut moved, mut told) = (Vec::new(), Vec::new());
             for (conversation_id, user_id, before, participants) in known {
                 let up_to = handed.get(&(conversation_id, user_id)).copied().filter(|up_to| *up_to > before);
@@ -114,7 +120,7 @@ impl Store {
             fresh.extend(find_reached(&mut tx.conn(), &told).await?);
             tx.commit().await?;
         }
-        Ok(fresh)
+        Ok((fresh, held))
     }
 
     /// The receipts of a conversation as they stand: how far each participant has read, and, in a small
@@ -188,8 +194,13 @@ impl ReceiptRow {
     }
 }
 
-/// Delivered cursors with the number of participants, counted up to one past where it matters.
-async fn find_cursors(conn: &mut Conn<'_>, pairs: &[(i64, i64)]) -> Result<Vec<(i64, i64, i64, i64)>, sqlx::Error> {
+/// Delivered cursors with the number of participants, counted up to one past where it matters; to be changed, those that
+/// nobody else holds.
+async fn find_cursors(
+    conn: &mut Conn<'_>,
+    pairs: &[(i64, i64)],
+    to_change: bool,
+) -> Result<Vec<(i64, i64, i64, i64)>, sqlx::Error> {
     let pairs = padded(pairs);
     let sql = format!(
         "SELECT p.conversation_id, p.user_id, p.delivered_up_to,
@@ -199,7 +210,7 @@ async fn find_cursors(conn: &mut Conn<'_>, pairs: &[(i64, i64)]) -> Result<Vec<(
          ORDER BY p.conversation_id, p.user_id {}",
         RECEIPTS_PARTICIPANTS_MAX + 1,
         rows(0, pairs.len(), 2),
-        conn.pick("", "FOR UPDATE OF p")
+        if to_change { conn.pick("", "FOR UPDATE OF p SKIP LOCKED") } else { "" }
     );
     fetch_all!(conn, (i64, i64, i64, i64), safe(sql), |query| {
         for (conversation_id, user_id) in &pairs {
@@ -248,4 +259,31 @@ async fn find_reached(conn: &mut Conn<'_>, told: &[(i64, i64, i64, i64)]) -> Res
             query = query.bind(*conversation_id).bind(*user_id).bind(*after).bind(*up_to);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::store::sql::execute;
+    use crate::store::testing::TestStore;
+
+    /// PostgreSQL alone: SQLite has one writer.
+    #[tokio::test]
+    async fn a_cursor_that_somebody_holds_is_not_waited_for_and_moves_later() {
+        let store = TestStore::postgres().await;
+        store.put_conversation(1, &[1, 2, 3]).await;
+        let message_id = store.say(1, 1, "Hello", &[]).await;
+        let handed = [((1, 2), message_id), ((1, 3), message_id), ((9, 9), message_id)].into();
+        let mut tx = store.begin().await.expect("a transaction");
+        let hold = "UPDATE participants SET read_up_to = 0 WHERE conversation_id = 1 AND user_id = 2";
+        execute!(&mut tx.conn(), hold).expect("the row is held");
+        let marking = tokio::time::timeout(Duration::from_secs(5), store.mark_delivered(&handed));
+        let (fresh, held) = marking.await.expect("it waits for nobody").expect("the database answers");
+        assert_eq!(fresh.iter().map(|mark| mark.user_id).collect::<Vec<_>>(), [3]);
+        assert_eq!(held, [(1, 2)]);
+        tx.commit().await.expect("a commit");
+        let (fresh, held) = store.mark_delivered(&handed).await.expect("the database answers");
+        assert_eq!((fresh.iter().map(|mark| mark.user_id).collect::<Vec<_>>(), held.len()), (vec![2], 0));
+    }
 }

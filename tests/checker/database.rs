@@ -78,7 +78,7 @@ macro_rules! read_rows {
                    WHERE conversation_id = $1 AND client_id IS NOT NULL
                    UNION ALL
                    SELECT user_id, client_id, event_id FROM client_ids
-                   WHERE topic_kind = 'c' AND topic_id = $1 AND event_id IS NOT NULL";
+                   WHERE topic_kind = 'c' AND topic_id = $1 AND event_id > 0";
         let uses: Vec<(i64, String, i64)> = sqlx::query_as(sql).bind($id).fetch_all(&mut connection).await?;
         rows.uses = uses.into_iter().map(|(user_id, client_id, event_id)| ((user_id, client_id), event_id)).collect();
         let sql = "SELECT a.message_id, a.id FROM attachments a JOIN messages m ON m.id = a.message_id

@@ -111,7 +111,7 @@ async fn list(State(app): State<Arc<App>>, caller: UserCaller, query: QueryField
         let cursor = BASE64_URL_SAFE_NO_PAD.encode(format!("{},{}", next.active_at, next.id));
         format!("{PATH}?archived={archived}&limit={limit}&cursor={cursor}")
     });
-    Ok(with_next(Page { has_more: next.is_some(), data: page.conversations }, next))
+    Ok(with_next(&app, Page { has_more: next.is_some(), data: page.conversations }, next))
 }
 
 /// Reads the cursor that a page's `Link` holds.

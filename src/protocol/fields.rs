@@ -75,22 +75,22 @@ impl<'a> Fields<'a> {
         items.into_iter().map(|item| id(name, item)).collect::<Result<_>>().map(Some)
     }
 
-    /// An object, kept as the text that was sent. White space between its parts does not count, and is left out where
-    /// the object would be too large with it.
+    /// An object, kept as the text that was sent. White space between its parts and escapes that no text needs do not
+    /// count, and are left out where the object would be too large with them.
     pub fn object(&self, name: &'static str, bytes_max: usize) -> Result<Option<Box<RawValue>>> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         if !raw.get().starts_with('{') {
             return Err(Error::field(name, format!("`{name}` must be an object")));
         }
+        let unreadable = || Error::field(name, format!("`{name}` is nested too deeply or holds a broken string"));
         let raw = match raw.get().len() > bytes_max {
-            true => RawValue::from_string(compact(raw.get())).map_err(|_| Error::internal())?,
+            true => compact(raw.get()).and_then(RawValue::from_string).map_err(|_| unreadable())?,
             false => raw.to_owned(),
         };
         if raw.get().len() > bytes_max {
             return Err(Error::too_large(name, format!("`{name}` takes at most {bytes_max} bytes")));
         }
-        let value: Value = serde_json::from_str(raw.get())
-            .map_err(|_| Error::field(name, format!("`{name}` is nested too deeply or holds a broken string")))?;
+        let value: Value = serde_json::from_str(raw.get()).map_err(|_| unreadable())?;
         if has_nul(&value) {
             return Err(Error::field(name, format!("`{name}` must not contain U+0000")));
         }
@@ -98,16 +98,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// JSON without the white space between its parts.
-fn compact(json: &str) -> String {
-    let (mut is_string, mut is_escaped) = (false, false);
-    let counts = |c: &char| {
-        let counts = is_string || !c.is_ascii_whitespace();
-        is_string ^= *c == '"' && !is_escaped;
-        is_escaped = is_string && *c == '\\' && !is_escaped;
-        counts
-    };
-    json.chars().filter(counts).collect()
+/// JSON without the white space between its parts, each string of it in as few bytes as UTF-8 and JSON allow.
+fn compact(json: &str) -> serde_json::Result<String> {
+    let mut compact = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(start) = rest.find('"') {
+        compact.extend(rest[..start].split_ascii_whitespace());
+        let mut strings = serde_json::Deserializer::from_str(&rest[start..]).into_iter::<String>();
+        if let Some(string) = strings.next() {
+            compact += &serde_json::to_string(&string?)?;
+        }
+        rest = &rest[start + strings.byte_offset()..];
+    }
+    compact.extend(rest.split_ascii_whitespace());
+    Ok(compact)
 }
 
 /// Reads any deserialisable value of a field, with the sentence that says what it should be.
@@ -180,6 +184,23 @@ mod tests {
         let compact = r#"{"a b":"c \\\" { d","e":[1]}"#;
         assert_eq!(fields.object("data", compact.len()).expect("fits").expect("there").get(), compact);
         assert_eq!(fields.object("data", compact.len() - 1).unwrap_err().code, Code::TooLarge);
+    }
+
+    #[test]
+    fn an_object_counts_the_same_however_it_is_escaped() {
+        let plain = r#"{"a é":"é/\\ \"\n\u0001😀"}"#;
+        let escaped = r#"{"\u0061 \u00E9":"\u00e9\/\u005C \u0022\u000a\u0001\ud83d\ude00"}"#;
+        for text in [plain, escaped] {
+            let frame = format!("{{\"data\":{text}}}");
+            let fields = Fields::parse(&frame).expect("an object");
+            assert_eq!(fields.object("data", plain.len()).expect("fits").expect("there").get(), plain);
+            assert_eq!(fields.object("data", plain.len() - 1).unwrap_err().code, Code::TooLarge);
+            assert_eq!(fields.object("data", 1_000).expect("fits").expect("there").get(), text);
+        }
+        let broken = Fields::parse(r#"{"data":{"a":"\ud83d"}}"#).expect("an object");
+        for most in [5, 1_000] {
+            assert_eq!(broken.object("data", most).unwrap_err().code, Code::InvalidField);
+        }
     }
 
     #[test]

@@ -186,7 +186,8 @@ async fn update(
     place_of(&app, &caller, id).await?;
     let keeps = flags != NewFlags::default();
     if keeps && caller.user_id().is_none() {
-        return Err(Error::field("archived", "`archived` and `muted` are each participant's own").into());
+        let sent = if flags.archived.is_some() { "archived" } else { "muted" };
+        return Err(Error::field(sent, "`archived` and `muted` are each participant's own").into());
     }
     if let Some(title) = title {
         app.chat.commit(change(id, caller.actor(), None, Change::SetTitle { title })).await?;

@@ -248,7 +248,15 @@ async fn flags_are_one_s_own_and_reach_one_s_own_sockets_alone(store: Store) {
     for bad in [json!({ "muted": "later" }), json!({ "muted": 5 }), json!({ "archived": "no" })] {
         server.patch(&path, 1, bad).await.refused(400, "invalid_field");
     }
-    server.patch(&path, Caller::Platform, json!({ "archived": true })).await.refused(400, "invalid_field");
+    for (flag, named) in [
+        (json!({ "archived": true }), "archived"),
+        (json!({ "muted": true }), "muted"),
+        (json!({ "muted": false, "title": "x" }), "muted"),
+    ] {
+        let refused = server.patch(&path, Caller::Platform, flag).await;
+        assert_eq!(refused.body["field"], named);
+        refused.refused(400, "invalid_field");
+    }
     server.patch(&path, 3, json!({ "archived": true })).await.refused(404, "not_found");
 }
 

@@ -240,9 +240,12 @@ async fn flags_are_one_s_own_and_reach_one_s_own_sockets_alone(store: Store) {
     assert_eq!(ids(&server.get(&format!("{PATH}?archived=true"), 1).await.expect(200)).len(), 1);
     assert_eq!(ids(&server.get(PATH, 2).await.expect(200)).len(), 1);
 
-    for (muted, expected) in
-        [(json!(false), false), (json!("2999-01-01T00:00:00Z"), true), (json!("2020-01-01T00:00:00+01:00"), false)]
-    {
+    for (muted, expected) in [
+        (json!(false), false),
+        (json!("2999-01-01T00:00:00Z"), true),
+        (json!("2020-01-01T00:00:00+01:00"), false),
+        (json!("9999-12-31T23:59:59Z"), true),
+    ] {
         assert_eq!(server.patch(&path, 1, json!({ "muted": muted })).await.expect(200)["muted"], expected);
     }
     for bad in [json!({ "muted": "later" }), json!({ "muted": 5 }), json!({ "archived": "no" })] {

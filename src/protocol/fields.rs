@@ -26,24 +26,14 @@ impl<'a> Fields<'a> {
         self.0.get(name).copied().filter(|raw| raw.get() != "null")
     }
 
-    /// The field under its own name or else under its alias, with the name it was found by.
-    fn aliased(&self, name: &'static str, alias: &'static str) -> (&'static str, Option<&'a RawValue>) {
-        match self.raw(name) {
-            Some(raw) => (name, Some(raw)),
-            None => match self.raw(alias) {
-                Some(raw) => (alias, Some(raw)),
-                None => (name, None),
-            },
-        }
-    }
-
     pub fn string(&self, name: &'static str) -> Result<Option<String>> {
         self.raw(name).map(|raw| string(name, raw)).transpose()
     }
 
+    /// The field under its own name or else under its alias; both must be in order.
     pub fn string_or(&self, name: &'static str, alias: &'static str) -> Result<Option<String>> {
-        let (name, raw) = self.aliased(name, alias);
-        raw.map(|raw| string(name, raw)).transpose()
+        let (own, other) = (self.string(name)?, self.string(alias)?);
+        Ok(own.or(other))
     }
 
     pub fn boolean(&self, name: &'static str) -> Result<Option<bool>> {
@@ -59,9 +49,10 @@ impl<'a> Fields<'a> {
         self.raw(name).map(|raw| id(name, raw)).transpose()
     }
 
+    /// The field under its own name or else under its alias; both must be in order.
     pub fn id_or(&self, name: &'static str, alias: &'static str) -> Result<Option<i64>> {
-        let (name, raw) = self.aliased(name, alias);
-        raw.map(|raw| id(name, raw)).transpose()
+        let (own, other) = (self.id(name)?, self.id(alias)?);
+        Ok(own.or(other))
     }
 
     /// A list of at most `most` ids.
@@ -201,6 +192,19 @@ mod tests {
         for most in [5, 1_000] {
             assert_eq!(broken.object("data", most).unwrap_err().code, Code::InvalidField);
         }
+    }
+
+    #[test]
+    fn the_name_that_loses_is_checked_as_well() {
+        let fields = Fields::parse(r#"{"text":"x","alias":5,"id":7,"other":"7","none":null}"#).expect("an object");
+        assert_eq!(fields.string_or("text", "alias").unwrap_err().field, Some("alias"));
+        assert_eq!(fields.string_or("alias", "text").unwrap_err().field, Some("alias"));
+        assert_eq!(fields.id_or("id", "other").unwrap_err().field, Some("other"));
+        assert_eq!(fields.id_or("other", "id").unwrap_err().field, Some("other"));
+        assert_eq!(fields.string_or("none", "text").expect("a string").as_deref(), Some("x"));
+        assert_eq!(fields.id_or("id", "none").expect("an id"), Some(7));
+        let both = Fields::parse(r#"{"a":"first","b":"second"}"#).expect("an object");
+        assert_eq!(both.string_or("a", "b").expect("a string").as_deref(), Some("first"));
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
+
 /// Wall-clock time in milliseconds since the Unix epoch. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Hands);
@@ -67,7 +70,12 @@ pub fn rfc3339(ms: i64) -> String {
 
 /// Reads a time as RFC 3339 writes it, with any offset; nothing where it is none.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+    // Not as a `Timestamp`, which ends a day before the last year does, so that any offset fits.
+    const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    let pieces = Pieces::parse(text).ok()?;
+    let offset = pieces.to_numeric_offset()?;
+    let since = pieces.date().to_datetime(pieces.time()?).duration_since(EPOCH);
+    i64::try_from(since.as_millis()).ok()?.checked_sub(i64::from(offset.seconds()) * 1_000)
 }
 
 #[cfg(test)]
@@ -86,6 +94,17 @@ mod tests {
         assert_eq!(parse_rfc3339("2025-09-24T12:30:00.120+02:00"), Some(1_758_709_800_120));
         assert_eq!(parse_rfc3339("1970-01-01T00:00:00Z"), Some(0));
         for text in ["", "tomorrow", "2025-09-24", "2025-09-24T12:30:00", "1758709800"] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_up_to_the_last_that_can_be_written() {
+        assert_eq!(parse_rfc3339("9999-12-30T22:00:00Z"), Some(253_402_207_200_000));
+        assert_eq!(parse_rfc3339("9999-12-31T23:59:59Z"), Some(253_402_300_799_000));
+        assert_eq!(parse_rfc3339("9999-12-31T23:59:59.999-12:00"), Some(253_402_343_999_999));
+        assert_eq!(parse_rfc3339("0000-01-01T00:00:00Z"), Some(-62_167_219_200_000));
+        for text in ["9999-12-31T24:00:00Z", "10000-01-01T00:00:00Z", "9999-12-32T00:00:00Z", "9999-12-31T23:59:59"] {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }
     }

@@ -75,6 +75,17 @@ fn check_refusal(value: &Value, endpoint: Endpoint, refusal: Option<(Code, Optio
     if is_known && client_id.is_some_and(|value| !value.as_str().is_some_and(is_client_id)) {
         assert_eq!(refusal, Some((Code::InvalidField, Some("client_id"))));
     }
+    // A name is judged also where the other one of the field wins.
+    let is_wrong = |name: &str, is_right: fn(&Value) -> bool| {
+        fields.get(name).is_some_and(|value| !value.is_null() && !is_right(value))
+    };
+    let is_text = |value: &Value| value.as_str().is_some_and(is_storable);
+    let is_reply = |value: &Value| value.as_i64().is_some_and(is_id);
+    let has_wrong_text = is_wrong("message", is_text) || is_wrong("text", is_text);
+    let has_wrong_reply = is_wrong("reply_to", is_reply) || is_wrong("reply_to_id", is_reply);
+    if kind == "chat_message" && (has_wrong_text || has_wrong_reply) || kind == "edit_message" && has_wrong_text {
+        assert!(refusal.is_some());
+    }
 }
 
 /// What must hold for every command, whatever the frame was.

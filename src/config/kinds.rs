@@ -46,7 +46,9 @@ const COUNT_MAX: u64 = 1_000_000_000;
 pub const ADDRESS: Kind<SocketAddr> = plain("an address and port such as 127.0.0.1:8000 or [::]:8000", address);
 pub const ADDRESS_OR_OFF: Kind<Option<SocketAddr>> =
     plain("an address and port such as 127.0.0.1:9000, or off", |text| off_or(text, address));
-pub const TEXT: Kind<String> = plain("a text that is not empty", text);
+pub const TEXT: Kind<String> = plain("a text that is not empty", |text| {
+    if text.trim().is_empty() { Err("is empty, or white space alone".into()) } else { Ok(text.into()) }
+});
 pub const TEXT_OPTIONAL: Kind<Option<String>> = plain("any text", |text| optional(text, self::text));
 pub const SECRET_OPTIONAL: Kind<Option<Secret>> =
     sensitive("any text", |text| optional(text, |text| Ok(Secret::new(text))));
@@ -125,10 +127,12 @@ fn optional<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Optio
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// Comma-separated items; white space around them and empty ones are passed over.
+/// Comma-separated items; white space around them and empty ones are passed over. What is not empty names one.
 fn list<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-    items.map(|item| parse(item).map_err(|problem| format!("has `{item}`, which {problem}"))).collect()
+    let items = items.map(|item| parse(item).map_err(|problem| format!("has `{item}`, which {problem}")));
+    let items = items.collect::<Result<Vec<_>, _>>()?;
+    if text.is_empty() { Ok(items) } else { not_empty(items) }
 }
 
 fn not_empty<T>(items: Vec<T>) -> Result<Vec<T>, String> {
@@ -401,6 +405,18 @@ mod tests {
         assert_eq!(public_url("http://[::1]:8000").expect("valid").host(), "[::1]");
         for text in ["chat.example", "ws://chat.example", "https://", "https://a?b", "https://a#b", "https://u:p@a"] {
             assert!(public_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_given_names_something() {
+        assert_eq!((SECRETS.parse)("").map(|secrets| secrets.len()), Ok(0));
+        for text in [",", " ", " , ,"] {
+            assert_eq!((SECRETS.parse)(text).err().as_deref(), Some("names none"), "{text:?}");
+            assert_eq!((ORIGINS.parse)(text).err().as_deref(), Some("names none"), "{text:?}");
+        }
+        for text in ["", " ", "\t"] {
+            assert!((TEXT.parse)(text).is_err(), "{text:?}");
         }
     }
 

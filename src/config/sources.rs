@@ -8,6 +8,8 @@ use toml::{Table, Value};
 use super::settings::{Lookup, SETTINGS, Settings};
 
 const PREFIX: &str = "TIDINGS_";
+/// How much alike two names are of which one may be meant by the other, of 1 for the same.
+const LIKENESS_MIN: f64 = 0.8;
 
 /// Settings that belong to the contract and that this version does not have, each with what to do instead.
 const LATER: &[(&str, &str)] = &[
@@ -160,8 +162,9 @@ fn name_problem(place: &str, name: &str, spell: fn(&str) -> String) -> Option<St
         return Some(format!("{place}: this version does not have this setting: {instead}"));
     }
     let alike = SETTINGS.iter().map(|setting| (strsim::jaro_winkler(setting.name, name), setting.name));
-    let (_, closest) = alike.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    Some(format!("{place}: there is no such setting; the closest is {}", spell(closest)))
+    let closest = alike.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
+    let closest = closest.map(|(_, name)| format!("; the closest is {}", spell(name))).unwrap_or_default();
+    Some(format!("{place}: there is no such setting{closest}"))
 }
 
 #[cfg(test)]
@@ -203,9 +206,9 @@ mod tests {
         ("jwt_algorithms", "RS256,EdDSA", Some("none")),
         ("jwt_issuer", "platform", None),
         ("jwt_audience", "chat", None),
-        ("jwt_user_claim", "sub", Some("")),
+        ("jwt_user_claim", "sub", Some(" ")),
         ("jwt_leeway", "5s", Some("5")),
-        ("api_key", "first,second", None),
+        ("api_key", "first,second", Some(",")),
         ("conversations_by", "platform", Some("nobody")),
         ("reactions", "*", Some("like")),
         ("attachment_types", "image/png", Some("png")),
@@ -302,6 +305,23 @@ mod tests {
         assert_eq!(variable, "TIDINGS_LITSEN: there is no such setting; the closest is TIDINGS_LISTEN");
         let key = problem(from_file("heartbeat = '25s'"));
         assert_eq!(key, "`heartbeat` in tidings.toml: there is no such setting; the closest is heartbeat_interval");
+    }
+
+    #[test]
+    fn a_name_that_none_is_like_gets_no_suggestion() {
+        for name in ["TIDINGS_NOPE", "TIDINGS_PASSWORD", "TIDINGS_X"] {
+            assert_eq!(problem(from_variables(&[(name, "1")])), format!("{name}: there is no such setting"));
+        }
+        for (name, meant) in [
+            ("TIDINGS_DATABSE_URL", "TIDINGS_DATABASE_URL"),
+            ("TIDINGS_DATABASE", "TIDINGS_DATABASE_URL"),
+            ("TIDINGS_API_KEYS", "TIDINGS_API_KEY"),
+            ("TIDINGS_JWT_SECRETS", "TIDINGS_JWT_SECRET"),
+            ("TIDINGS_LOG_LEVEL", "TIDINGS_LOG"),
+            ("TIDINGS_CONNECTION_MAX", "TIDINGS_CONNECTIONS_MAX"),
+        ] {
+            assert!(problem(from_variables(&[(name, "1")])).ends_with(&format!("the closest is {meant}")), "{name}");
+        }
     }
 
     #[test]

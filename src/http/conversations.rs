@@ -111,7 +111,7 @@ async fn list(State(app): State<Arc<App>>, caller: UserCaller, query: QueryField
         let cursor = BASE64_URL_SAFE_NO_PAD.encode(format!("{},{}", next.active_at, next.id));
         format!("{PATH}?archived={archived}&limit={limit}&cursor={cursor}")
     });
-    Ok(with_next(Page { has_more: next.is_some(), data: page.conversations }, next))
+    Ok(with_next(&app, Page { has_more: next.is_some(), data: page.conversations }, next))
 }
 
 /// Reads the cursor that a page's `Link` holds.
@@ -186,7 +186,8 @@ async fn update(
     place_of(&app, &caller, id).await?;
     let keeps = flags != NewFlags::default();
     if keeps && caller.user_id().is_none() {
-        return Err(Error::field("archived", "`archived` and `muted` are each participant's own").into());
+        let sent = if flags.archived.is_some() { "archived" } else { "muted" };
+        return Err(Error::field(sent, "`archived` and `muted` are each participant's own").into());
     }
     if let Some(title) = title {
         app.chat.commit(change(id, caller.actor(), None, Change::SetTitle { title })).await?;

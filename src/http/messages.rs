@@ -129,7 +129,7 @@ async fn list(
     let last = messages.last().filter(|_| has_more).map(|stored| stored.message.id);
     let next = last.map(|last| format!("/api/v1/conversations/{id}/messages?{}", query.next(page, last)));
     let data = messages.into_iter().map(|stored| stored.message).collect();
-    Ok(with_next(MessagePage { data, has_more, last_event_id }, next))
+    Ok(with_next(&app, MessagePage { data, has_more, last_event_id }, next))
 }
 
 async fn send(

@@ -112,7 +112,7 @@ async fn list(State(app): State<Arc<App>>, caller: UserCaller, query: QueryField
         unread_count: found.unread_count,
         last_event_id: found.last_event_id,
     };
-    Ok(with_next(body, next))
+    Ok(with_next(&app, body, next))
 }
 
 async fn read(

@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::app::App;
+use crate::config::PublicUrl;
 use crate::error::{Error, Result};
 use crate::ids::parse_id;
 use crate::store::messages::Page as By;
@@ -74,11 +76,13 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryFields {
     }
 }
 
-/// A page with the address of the next one in the same direction, where there is more.
-pub fn with_next(body: impl Serialize, next: Option<String>) -> Response {
+/// A page with the address of the next one in the same direction, where there is more: a path, below the public URL
+/// where there is one.
+pub fn with_next(app: &App, body: impl Serialize, next: Option<String>) -> Response {
+    let base = app.settings.public_url.as_ref().map_or("", PublicUrl::as_str);
     let mut response = Json(body).into_response();
     if let Some(next) = next
-        && let Ok(link) = HeaderValue::try_from(format!("<{next}>; rel=\"next\""))
+        && let Ok(link) = HeaderValue::try_from(format!("<{base}{next}>; rel=\"next\""))
     {
         response.headers_mut().insert(LINK, link);
     }

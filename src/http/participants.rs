@@ -77,7 +77,7 @@ async fn list(
     let (data, has_more) = app.store.list_participants(id, page, limit).await?;
     let last = data.last().filter(|_| has_more).map(|participant| participant.user.id);
     let next = last.map(|user_id| format!("/api/v1/conversations/{id}/participants?{}", query.next(page, user_id)));
-    Ok(with_next(Page { data, has_more }, next))
+    Ok(with_next(&app, Page { data, has_more }, next))
 }
 
 async fn insert(

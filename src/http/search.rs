@@ -65,5 +65,5 @@ async fn search(State(app): State<Arc<App>>, caller: UserCaller, query: QueryFie
     let last = hits.last().filter(|_| has_more).map(|hit| hit.stored.message.id);
     let next = last.map(|id| format!("{PATH}?{}", query.next(page, id)));
     let data: Vec<Found> = hits.into_iter().map(Found::from).collect();
-    Ok(with_next(Page { data, has_more }, next))
+    Ok(with_next(&app, Page { data, has_more }, next))
 }

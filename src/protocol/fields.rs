@@ -26,24 +26,14 @@ impl<'a> Fields<'a> {
         self.0.get(name).copied().filter(|raw| raw.get() != "null")
     }
 
-    /// The field under its own name or else under its alias, with the name it was found by.
-    fn aliased(&self, name: &'static str, alias: &'static str) -> (&'static str, Option<&'a RawValue>) {
-        match self.raw(name) {
-            Some(raw) => (name, Some(raw)),
-            None => match self.raw(alias) {
-                Some(raw) => (alias, Some(raw)),
-                None => (name, None),
-            },
-        }
-    }
-
     pub fn string(&self, name: &'static str) -> Result<Option<String>> {
         self.raw(name).map(|raw| string(name, raw)).transpose()
     }
 
+    /// The field under its own name or else under its alias; both must be in order.
     pub fn string_or(&self, name: &'static str, alias: &'static str) -> Result<Option<String>> {
-        let (name, raw) = self.aliased(name, alias);
-        raw.map(|raw| string(name, raw)).transpose()
+        let (own, other) = (self.string(name)?, self.string(alias)?);
+        Ok(own.or(other))
     }
 
     pub fn boolean(&self, name: &'static str) -> Result<Option<bool>> {
@@ -59,9 +49,10 @@ impl<'a> Fields<'a> {
         self.raw(name).map(|raw| id(name, raw)).transpose()
     }
 
+    /// The field under its own name or else under its alias; both must be in order.
     pub fn id_or(&self, name: &'static str, alias: &'static str) -> Result<Option<i64>> {
-        let (name, raw) = self.aliased(name, alias);
-        raw.map(|raw| id(name, raw)).transpose()
+        let (own, other) = (self.id(name)?, self.id(alias)?);
+        Ok(own.or(other))
     }
 
     /// A list of at most `most` ids.
@@ -75,22 +66,22 @@ impl<'a> Fields<'a> {
         items.into_iter().map(|item| id(name, item)).collect::<Result<_>>().map(Some)
     }
 
-    /// An object, kept as the text that was sent. White space between its parts does not count, and is left out where
-    /// the object would be too large with it.
+    /// An object, kept as the text that was sent. White space between its parts and escapes that no text needs do not
+    /// count, and are left out where the object would be too large with them.
     pub fn object(&self, name: &'static str, bytes_max: usize) -> Result<Option<Box<RawValue>>> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         if !raw.get().starts_with('{') {
             return Err(Error::field(name, format!("`{name}` must be an object")));
         }
+        let unreadable = || Error::field(name, format!("`{name}` is nested too deeply or holds a broken string"));
         let raw = match raw.get().len() > bytes_max {
-            true => RawValue::from_string(compact(raw.get())).map_err(|_| Error::internal())?,
+            true => compact(raw.get()).and_then(RawValue::from_string).map_err(|_| unreadable())?,
             false => raw.to_owned(),
         };
         if raw.get().len() > bytes_max {
             return Err(Error::too_large(name, format!("`{name}` takes at most {bytes_max} bytes")));
         }
-        let value: Value = serde_json::from_str(raw.get())
-            .map_err(|_| Error::field(name, format!("`{name}` is nested too deeply or holds a broken string")))?;
+        let value: Value = serde_json::from_str(raw.get()).map_err(|_| unreadable())?;
         if has_nul(&value) {
             return Err(Error::field(name, format!("`{name}` must not contain U+0000")));
         }
@@ -98,16 +89,20 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// JSON without the white space between its parts.
-fn compact(json: &str) -> String {
-    let (mut is_string, mut is_escaped) = (false, false);
-    let counts = |c: &char| {
-        let counts = is_string || !c.is_ascii_whitespace();
-        is_string ^= *c == '"' && !is_escaped;
-        is_escaped = is_string && *c == '\\' && !is_escaped;
-        counts
-    };
-    json.chars().filter(counts).collect()
+/// JSON without the white space between its parts, each string of it in as few bytes as UTF-8 and JSON allow.
+fn compact(json: &str) -> serde_json::Result<String> {
+    let mut compact = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(start) = rest.find('"') {
+        compact.extend(rest[..start].split_ascii_whitespace());
+        let mut strings = serde_json::Deserializer::from_str(&rest[start..]).into_iter::<String>();
+        if let Some(string) = strings.next() {
+            compact += &serde_json::to_string(&string?)?;
+        }
+        rest = &rest[start + strings.byte_offset()..];
+    }
+    compact.extend(rest.split_ascii_whitespace());
+    Ok(compact)
 }
 
 /// Reads any deserialisable value of a field, with the sentence that says what it should be.
@@ -180,6 +175,36 @@ mod tests {
         let compact = r#"{"a b":"c \\\" { d","e":[1]}"#;
         assert_eq!(fields.object("data", compact.len()).expect("fits").expect("there").get(), compact);
         assert_eq!(fields.object("data", compact.len() - 1).unwrap_err().code, Code::TooLarge);
+    }
+
+    #[test]
+    fn an_object_counts_the_same_however_it_is_escaped() {
+        let plain = r#"{"a é":"é/\\ \"\n\u0001😀"}"#;
+        let escaped = r#"{"\u0061 \u00E9":"\u00e9\/\u005C \u0022\u000a\u0001\ud83d\ude00"}"#;
+        for text in [plain, escaped] {
+            let frame = format!("{{\"data\":{text}}}");
+            let fields = Fields::parse(&frame).expect("an object");
+            assert_eq!(fields.object("data", plain.len()).expect("fits").expect("there").get(), plain);
+            assert_eq!(fields.object("data", plain.len() - 1).unwrap_err().code, Code::TooLarge);
+            assert_eq!(fields.object("data", 1_000).expect("fits").expect("there").get(), text);
+        }
+        let broken = Fields::parse(r#"{"data":{"a":"\ud83d"}}"#).expect("an object");
+        for most in [5, 1_000] {
+            assert_eq!(broken.object("data", most).unwrap_err().code, Code::InvalidField);
+        }
+    }
+
+    #[test]
+    fn the_name_that_loses_is_checked_as_well() {
+        let fields = Fields::parse(r#"{"text":"x","alias":5,"id":7,"other":"7","none":null}"#).expect("an object");
+        assert_eq!(fields.string_or("text", "alias").unwrap_err().field, Some("alias"));
+        assert_eq!(fields.string_or("alias", "text").unwrap_err().field, Some("alias"));
+        assert_eq!(fields.id_or("id", "other").unwrap_err().field, Some("other"));
+        assert_eq!(fields.id_or("other", "id").unwrap_err().field, Some("other"));
+        assert_eq!(fields.string_or("none", "text").expect("a string").as_deref(), Some("x"));
+        assert_eq!(fields.id_or("id", "none").expect("an id"), Some(7));
+        let both = Fields::parse(r#"{"a":"first","b":"second"}"#).expect("an object");
+        assert_eq!(both.string_or("a", "b").expect("a string").as_deref(), Some("first"));
     }
 
     #[test]

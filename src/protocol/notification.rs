@@ -86,7 +86,9 @@ fn check_action_url(url: &str) -> Result<()> {
     }
     let is_clean = !url.chars().any(|character| character.is_control() || character.is_whitespace());
     let is_path = url.starts_with('/') && !url[1..].starts_with(['/', '\\']);
-    let is_web = url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    // The host is looked for in the text as well: a parser such as browsers have finds one in `http:/x` and `https:///x`.
+    let names_host = url.split_once("://").is_some_and(|(_, rest)| !rest.starts_with(['/', '\\']));
+    let is_web = names_host && url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if is_clean && (is_path || is_web) {
         return Ok(());
     }
@@ -159,7 +161,18 @@ mod tests {
 
     #[test]
     fn an_address_is_of_the_web_or_a_path_of_the_site() {
-        for url in ["/jobs/7", "/", "https://example.com/a?b=c#d", "http://localhost:3000"] {
+        let addresses = [
+            "/jobs/7",
+            "/",
+            "/a//b",
+            "https://example.com/a?b=c#d",
+            "http://localhost:3000",
+            "HTTPS://Example.com",
+            "https://user@example.com",
+            "http://[::1]:3000/",
+            "https://zoë.example/é",
+        ];
+        for url in addresses {
             assert!(check_action_url(url).is_ok(), "{url}");
         }
         for url in [
@@ -172,6 +185,18 @@ mod tests {
             "data:text/html,x",
             "ftp://example.com",
             "https://",
+            "http:/x",
+            "http:x",
+            "https:///x",
+            "https:////x",
+            "https://\\x",
+            "https:\\\\x",
+            "https:/\\x",
+            "https://?x",
+            "https://#x",
+            "https://:80/x",
+            "https://@/x",
+            "https://u@/x",
             " /a",
             "/a b",
             "/\t/evil.example",

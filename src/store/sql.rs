@@ -86,12 +86,14 @@ macro_rules! execute {
 }
 
 /// Inserts many rows with as few statements as a small set of statement texts allows, so that each is
-/// prepared once: `insert_rows!(conn, "INSERT INTO t (a, b)", "", rows, 2, |query, row| { … })`.
+/// prepared once: `insert_rows!(conn, "INSERT INTO t (a, b)", "", rows, 2, |query, row| { … })`. The number of rows
+/// that were inserted or changed.
 macro_rules! insert_rows {
     ($conn:expr, $head:expr, $tail:expr, $rows:expr, $columns:expr, |$query:ident, $row:ident| $binds:block) => {{
         let mut rest = &$rows[..];
-        let mut outcome: Result<(), sqlx::Error> = Ok(());
-        while !rest.is_empty() && outcome.is_ok() {
+        let mut outcome: Result<u64, sqlx::Error> = Ok(0);
+        while let (false, Ok(before)) = (rest.is_empty(), &outcome) {
+            let before = *before;
             let (chunk, after) = rest.split_at($crate::store::sql::chunk(rest.len()));
             rest = after;
             let sql = format!("{} VALUES {} {}", $head, $crate::store::sql::rows(0, chunk.len(), $columns), $tail);
@@ -100,7 +102,7 @@ macro_rules! insert_rows {
                     $binds
                 }
             })
-            .map(|_| ());
+            .map(|changed| before + changed);
         }
         outcome
     }};

@@ -108,8 +108,8 @@ pub(super) async fn find_user(conn: &mut Conn<'_>, id: i64) -> Result<Option<Use
     fetch_optional!(conn, User, safe(format!("SELECT {COLUMNS} FROM users WHERE id = $1")), id)
 }
 
-/// Makes users without names of those ids that are not there yet.
-pub(super) async fn ensure_users(conn: &mut Conn<'_>, ids: &[i64], now: i64) -> Result<(), sqlx::Error> {
+/// Makes users without names of those ids that are not there yet; how many that were.
+pub(super) async fn ensure_users(conn: &mut Conn<'_>, ids: &[i64], now: i64) -> Result<u64, sqlx::Error> {
     insert_rows!(conn, "INSERT INTO users (id, created_at)", "ON CONFLICT (id) DO NOTHING", ids, 2, |query, id| {
         query = query.bind(*id).bind(now);
     })

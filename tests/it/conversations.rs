@@ -18,6 +18,7 @@ both_stores!(
     where_the_platform_opens_conversations_users_may_not,
     a_repeated_request_gets_the_first_answer_and_changes_nothing,
     the_list_is_by_activity_and_its_pages_lead_through_all,
+    with_a_public_url_every_next_page_is_below_it,
     flags_are_one_s_own_and_reach_one_s_own_sockets_alone,
     a_title_is_changed_by_those_who_may_and_told_to_all,
     a_cleared_1_to_1_is_hidden_until_the_next_message,
@@ -200,6 +201,29 @@ async fn the_list_is_by_activity_and_its_pages_lead_through_all(store: Store) {
     server.get(PATH, Caller::Platform).await.refused(401, "invalid_token");
 }
 
+async fn with_a_public_url_every_next_page_is_below_it(store: Store) {
+    let server = TestServer::start_with(store, &[("TIDINGS_PUBLIC_URL", "https://pub.example.org/base/")]).await;
+    let id = server.conversation(&[1, 2]).await;
+    server.conversation(&[1, 3]).await;
+    for message in ["one", "two"] {
+        server.post(&format!("{PATH}/{id}/messages"), 2, json!({ "message": message })).await.expect(201);
+        let note = json!({ "user_id": 1, "title": "a", "message": message });
+        server.post("/api/v1/notifications", Caller::Platform, note).await.expect(201);
+    }
+    let lists = [
+        PATH.to_owned(),
+        format!("{PATH}/{id}/messages"),
+        format!("{PATH}/{id}/participants"),
+        "/api/v1/notifications".to_owned(),
+    ];
+    for list in lists {
+        let page = server.get(&format!("{list}?limit=1"), 1).await;
+        let link = page.headers["link"].to_str().expect("text").to_owned();
+        assert!(link.starts_with(&format!("<https://pub.example.org/base{list}?")), "{link}");
+        assert_eq!(page.expect(200)["has_more"], true);
+    }
+}
+
 async fn flags_are_one_s_own_and_reach_one_s_own_sockets_alone(store: Store) {
     let server = with_people(store).await;
     let id = open(&server, 1, json!({ "participant_ids": [2] })).await.expect(201)["id"].clone();
@@ -216,15 +240,26 @@ async fn flags_are_one_s_own_and_reach_one_s_own_sockets_alone(store: Store) {
     assert_eq!(ids(&server.get(&format!("{PATH}?archived=true"), 1).await.expect(200)).len(), 1);
     assert_eq!(ids(&server.get(PATH, 2).await.expect(200)).len(), 1);
 
-    for (muted, expected) in
-        [(json!(false), false), (json!("2999-01-01T00:00:00Z"), true), (json!("2020-01-01T00:00:00+01:00"), false)]
-    {
+    for (muted, expected) in [
+        (json!(false), false),
+        (json!("2999-01-01T00:00:00Z"), true),
+        (json!("2020-01-01T00:00:00+01:00"), false),
+        (json!("9999-12-31T23:59:59Z"), true),
+    ] {
         assert_eq!(server.patch(&path, 1, json!({ "muted": muted })).await.expect(200)["muted"], expected);
     }
     for bad in [json!({ "muted": "later" }), json!({ "muted": 5 }), json!({ "archived": "no" })] {
         server.patch(&path, 1, bad).await.refused(400, "invalid_field");
     }
-    server.patch(&path, Caller::Platform, json!({ "archived": true })).await.refused(400, "invalid_field");
+    for (flag, named) in [
+        (json!({ "archived": true }), "archived"),
+        (json!({ "muted": true }), "muted"),
+        (json!({ "muted": false, "title": "x" }), "muted"),
+    ] {
+        let refused = server.patch(&path, Caller::Platform, flag).await;
+        assert_eq!(refused.body["field"], named);
+        refused.refused(400, "invalid_field");
+    }
     server.patch(&path, 3, json!({ "archived": true })).await.refused(404, "not_found");
 }
 

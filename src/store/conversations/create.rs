@@ -96,7 +96,9 @@ impl Store {
             Err(error) => return Ok(Err(error)),
         }
         match new.by {
-            Actor::Platform => ensure_users(conn, &people, now).await?,
+            Actor::Platform => {
+                ensure_users(conn, &people, now).await?;
+            }
             Actor::User(_) if !are_known(conn, &people).await? => {
                 return Ok(Err(Error { field: Some("participant_ids"), ..Error::not_found("a user is unknown") }));
             }
@@ -248,5 +250,6 @@ async fn insert_participants(
     insert_rows!(conn, head, "", people, 4, |query, user_id| {
         let role = if Some(*user_id) == owner_id { "owner" } else { "member" };
         query = query.bind(id).bind(*user_id).bind(role).bind(now);
-    })
+    })?;
+    Ok(())
 }

@@ -117,7 +117,7 @@ pub(super) async fn insert_words(conn: &mut Conn<'_>, texts: &[(i64, &str)]) -> 
         Conn::Sqlite(_) => {
             insert_rows!(conn, "INSERT INTO message_search (rowid, words)", "", texts, 2, |query, row| {
                 query = query.bind(row.0).bind(row.1.to_owned());
-            })
+            })?;
         }
         Conn::Postgres(_) => {
             // No parser of the database's own ever sees the words.
@@ -125,9 +125,10 @@ pub(super) async fn insert_words(conn: &mut Conn<'_>, texts: &[(i64, &str)]) -> 
                         SELECT id, array_to_tsvector(string_to_array(words, ' ')) FROM (";
             insert_rows!(conn, head, ") AS texts (id, words)", texts, 2, |query, row| {
                 query = query.bind(row.0).bind(row.1.to_owned());
-            })
+            })?;
         }
     }
+    Ok(())
 }
 
 /// Makes messages findable no longer. To be called while they still have their texts.

@@ -1,6 +1,6 @@
 //! Users as the platform writes them, and what it takes from them: their sessions.
 
-use super::{COLUMNS, User, find_user};
+use super::{COLUMNS, User, ensure_users, find_user};
 use crate::protocol::rest::UsersWritten;
 use crate::store::idempotency::{IdempotencyKey, Once, claim, keep};
 use crate::store::sql::{Conn, execute, fetch_all, insert_rows, list, padded, safe};
@@ -85,17 +85,9 @@ impl Store {
 }
 
 async fn upsert(conn: &mut Conn<'_>, new: &[NewUser], now: i64) -> Result<UsersWritten, sqlx::Error> {
-    let mut known = 0;
-    for users in new.chunks(256) {
-        let ids = padded(&users.iter().map(|user| user.id).collect::<Vec<_>>());
-        let sql = format!("SELECT id FROM users WHERE id IN ({})", list(0, ids.len()));
-        let found = fetch_all!(conn, (i64,), safe(sql), |query| {
-            for id in &ids {
-                query = query.bind(*id);
-            }
-        })?;
-        known += found.len() as i64;
-    }
+    // Whoever inserts a row has made the user: a look beforehand would not see what others insert meanwhile.
+    let ids: Vec<i64> = new.iter().map(|user| user.id).collect();
+    let created = ensure_users(conn, &ids, now).await? as i64;
     insert_rows!(
         conn,
         "INSERT INTO users (id, first_name, last_name, username, email, avatar_url, is_managed, created_at)",
@@ -116,5 +108,5 @@ async fn upsert(conn: &mut Conn<'_>, new: &[NewUser], now: i64) -> Result<UsersW
                 .bind(now);
         }
     )?;
-    Ok(UsersWritten { created: new.len() as i64 - known, updated: known })
+    Ok(UsersWritten { created, updated: new.len() as i64 - created })
 }

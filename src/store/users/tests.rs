@@ -1,5 +1,7 @@
 //! Users on both databases: written, revoked, and erased without a trace of what they wrote.
 
+use futures_util::future::join_all;
+
 use super::NewUser;
 use crate::auth::Names;
 use crate::error::Code;
@@ -15,6 +17,7 @@ use crate::store::testing::{TestStore, both};
 both! {
     a_user_is_replaced_whole_and_keeps_the_platform_s_names,
     many_users_are_written_at_once_and_counted,
+    of_many_first_writes_of_a_user_one_is_told_that_it_is_new,
     revoking_refuses_what_was_issued_up_to_that_second_for_unknown_users_too,
     an_erasure_leaves_no_text_in_any_table,
     two_people_are_erased_from_one_kept_answer,
@@ -60,6 +63,22 @@ async fn many_users_are_written_at_once_and_counted(store: TestStore) {
     assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"created":699,"updated":1}"#));
     assert_eq!(store.find_users(&[3, 700, 9_999]).await.expect("found").len(), 2);
     assert_eq!(store.count_all().await.expect("counts").0, 700);
+}
+
+async fn of_many_first_writes_of_a_user_one_is_told_that_it_is_new(store: TestStore) {
+    let user_7 = user(7, "Ada");
+    let answers = join_all((0..20).map(|_| store.put_user(&user_7))).await;
+    let new = answers.into_iter().filter(|answer| answer.as_ref().expect("written").1).count();
+    assert_eq!(new, 1);
+    let users: Vec<NewUser> = (1..=30).map(|id| user(id, "New")).collect();
+    let reversed: Vec<NewUser> = users.iter().rev().cloned().collect();
+    let lists = (0..10).map(|turn| if turn % 2 == 0 { &users } else { &reversed });
+    let answers = join_all(lists.map(|users| store.put_users(users, None))).await;
+    let written = answers.into_iter().map(|answer| match answer.expect("an answer").expect("in order") {
+        Once::First(written) => (written.created, written.updated),
+        Once::Repeated(earlier) => panic!("{earlier:?}"),
+    });
+    assert_eq!(written.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)), (29, 271));
 }
 
 async fn revoking_refuses_what_was_issued_up_to_that_second_for_unknown_users_too(store: TestStore) {

@@ -49,6 +49,7 @@ fn wrong_frames(own_message: i64) -> Vec<(String, &'static str, Option<&'static 
     }
     for value in NO_STRINGS {
         add(format!(r#""type":"chat_message","text":{value}"#), invalid, "text");
+        add(format!(r#""type":"chat_message","message":"x","text":{value}"#), invalid, "text");
         add(format!(r#""type":"chat_message","message":"x","message_type":{value}"#), invalid, "message_type");
         add(format!(r#""type":{value}"#), invalid, "type");
         add(format!(r#""type":"auth","token":{value}"#), invalid, "token");
@@ -62,6 +63,8 @@ fn wrong_frames(own_message: i64) -> Vec<(String, &'static str, Option<&'static 
     for value in NO_IDS {
         add(format!(r#""type":"chat_message","message":"x","reply_to":{value}"#), invalid, "reply_to");
         add(format!(r#""type":"chat_message","message":"x","reply_to_id":{value}"#), invalid, "reply_to_id");
+        let both = format!(r#""reply_to":{own_message},"reply_to_id":{value}"#);
+        add(format!(r#""type":"chat_message","message":"x",{both}"#), invalid, "reply_to_id");
         add(format!(r#""type":"chat_message","message":"x","attachment_ids":[{value}]"#), invalid, "attachment_ids");
         add(format!(r#""type":"chat_message","message":"x","conversation_id":{value}"#), invalid, "conversation_id");
         add(format!(r#""type":"mark_read","message_id":{value}"#), invalid, "message_id");

@@ -1,7 +1,6 @@
 //! Attachment files: where their bytes are kept, what they are, how links to them are signed.
 //! Knows nothing of HTTP, of the database or of who may see what.
 
-mod containers;
 mod download;
 mod link;
 mod name;

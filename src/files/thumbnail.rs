@@ -28,7 +28,8 @@ const AT_ONCE_MAX: usize = 2;
 
 /// Whether a file is to be looked into: an image of a format that can be decoded and small enough to be in memory.
 pub fn is_inspected(content_type: &str, size: u64) -> bool {
-    matches!(content_type, "image/jpeg" | "image/png" | "image/gif" | "image/webp") && size <= IMAGE_BYTES_MAX
+    matches!(content_type, "image/jpeg" | "image/png" | "image/gif" | "image/webp" | "image/bmp")
+        && size <= IMAGE_BYTES_MAX
 }
 
 /// What is known of an image, as it is shown: Exif's turn is applied.
@@ -160,7 +161,8 @@ mod tests {
     const GREEN: [u8; 3] = [0, 255, 0];
     const BLUE: [u8; 3] = [0, 0, 255];
     const WHITE: [u8; 3] = [255, 255, 255];
-    const FORMATS: [ImageFormat; 4] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP];
+    const FORMATS: [ImageFormat; 5] =
+        [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::WebP, ImageFormat::Bmp];
 
     fn look(bytes: &[u8]) -> Option<ImageInfo> {
         inspect_image(bytes, &Mutex::default())
@@ -333,6 +335,10 @@ mod tests {
                 let crc = crc32(&bytes[12..29]).to_be_bytes();
                 bytes[29..33].copy_from_slice(&crc);
             }
+            ImageFormat::Bmp => {
+                bytes[18..22].copy_from_slice(&width.to_le_bytes());
+                bytes[22..26].copy_from_slice(&height.to_le_bytes());
+            }
             ImageFormat::Gif => {
                 bytes[6..8].copy_from_slice(&(width as u16).to_le_bytes());
                 bytes[8..10].copy_from_slice(&(height as u16).to_le_bytes());
@@ -349,7 +355,7 @@ mod tests {
 
     #[test]
     fn an_image_above_fifty_megapixels_is_not_looked_into() {
-        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif] {
+        for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::Bmp] {
             for (width, height) in [(60_000, 60_000), (10_000, 5_001), (65_535, 65_535)] {
                 assert_eq!(look(&claiming(format, width, height)), None, "{format:?} {width}x{height}");
             }
@@ -383,7 +389,7 @@ mod tests {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
         #[test]
         fn damaged_images_never_panic(
-            format in 0usize..4, damage in proptest::collection::vec((0usize..600, proptest::num::u8::ANY), 1..6),
+            format in 0..FORMATS.len(), damage in proptest::collection::vec((0usize..600, proptest::num::u8::ANY), 1..6),
         ) {
             let mut bytes = encoded(&quarters(20, 12), FORMATS[format]);
             for (at, byte) in damage {

@@ -13,7 +13,7 @@ use super::Chat;
 use crate::hub::Mark;
 use crate::hub::topic::Delivery;
 use crate::protocol::server::encode;
-use crate::protocol::{About, Event, Frame, Time, Topic};
+use crate::protocol::{Event, Frame, Time, Topic};
 
 /// How long marks are gathered before they are written.
 const GATHERING: Duration = Duration::from_millis(100);
@@ -108,9 +108,7 @@ impl Chat {
             let conversation_id = Some(mark.conversation_id);
             let frame =
                 encode(&Frame { event: &event, conversation_id, event_id: None, unchanged: false, client_id: None });
-            let about = About { message_id: mark.message_id, sender_id: mark.sender_id, reply_to_id: None };
-            let (about, only_user) = (Some(about), Some(mark.sender_id));
-            let delivery = Delivery { is_opt_in: true, about, only_user, ..Delivery::new(frame) };
+            let delivery = Delivery { is_opt_in: true, only_user: Some(mark.sender_id), ..Delivery::new(frame) };
             self.hub.deliver(Topic::Conversation(mark.conversation_id), delivery);
         }
     }

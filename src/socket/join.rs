@@ -259,7 +259,7 @@ impl Greeting<'_> {
     async fn tell_state(&mut self, catching: &Catching, with_receipts: bool) -> Ended<()> {
         let Topic::Conversation(id) = catching.topic else { return Ok(()) };
         if with_receipts {
-            self.tell_receipts(id, catching.cleared_up_to).await?;
+            self.tell_receipts(id).await?;
         }
         let most = usize::try_from(self.app.settings.outbox_frames_max / 2).unwrap_or(usize::MAX);
         let presence = self.app.chat.presence_in(id, self.outbox, most).await;
@@ -267,15 +267,8 @@ impl Greeting<'_> {
         self.send(catching.seat.room().typing_now(self.outbox.user_id)).await
     }
 
-    /// The receipts as they stand, but for those about what the reader has cleared.
-    async fn tell_receipts(&mut self, id: i64, cleared_up_to: i64) -> Ended<()> {
-        let mut receipts = self.app.store.list_receipts(id, self.outbox.user_id).await.map_err(out_of_reach)?;
-        receipts.retain(|receipt| match receipt {
-            Event::MessageRead { message_id, .. } | Event::MessageStatus { message_id, .. } => {
-                *message_id > cleared_up_to
-            }
-            _ => true,
-        });
+    async fn tell_receipts(&mut self, id: i64) -> Ended<()> {
+        let receipts = self.app.store.list_receipts(id, self.outbox.user_id).await.map_err(out_of_reach)?;
         let frame = |event: &Event| {
             encode(&Frame { event, conversation_id: Some(id), event_id: None, unchanged: false, client_id: None })
         };
@@ -284,8 +277,8 @@ impl Greeting<'_> {
 
     /// The state of a user socket: receipts of what was resumed, and everybody's presence once.
     async fn tell_all_state(&mut self, followed: &[(i64, Catching)], resumed: &[i64]) -> Ended<()> {
-        for (id, catching) in followed.iter().filter(|(id, _)| resumed.contains(id)) {
-            self.tell_receipts(*id, catching.cleared_up_to).await?;
+        for id in resumed {
+            self.tell_receipts(*id).await?;
         }
         let user_id = self.outbox.user_id;
         let people = self.app.store.list_contacts(user_id, 10 * PRESENCE_MAX as i64).await.map_err(out_of_reach)?;

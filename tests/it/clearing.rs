@@ -11,7 +11,6 @@ both_stores!(
     a_reply_to_what_is_hidden_shows_nothing_of_it_anywhere,
     an_answer_kept_for_a_repeated_request_shows_nothing_of_it_either,
     what_is_cleared_while_a_socket_is_coming_is_hidden_from_it,
-    receipts_of_what_is_hidden_are_not_told,
 );
 
 /// A word that stands in one message alone, and is looked for in whatever is shown later.
@@ -176,33 +175,4 @@ async fn what_is_cleared_while_a_socket_is_coming_is_hidden_from_it(store: Store
         (&live["message"]["content"], &live["message"]["reply_to"]["content"]),
         (&json!("Pineapple"), &json!(""))
     );
-}
-
-async fn receipts_of_what_is_hidden_are_not_told(store: Store) {
-    let (server, id, _) = start(store).await;
-    let own = server.post(&messages(id), 1, json!({ "message": "Mine" })).await.expect(201)["id"].clone();
-    clear(&server, id).await;
-    let mut ada = server.connect_as(1).since(0).chat(id).await;
-    ada.collect_until("resumed").await;
-    let mut bob = server.connect_as(2).since(0).chat(id).await;
-    let read = bob.collect_until("resumed").await.len();
-    assert!(read > 0);
-    assert_eq!(bob.command(json!({ "type": "mark_read", "message_id": own })).await["message_id"], own);
-    let new = ada.say("New").await;
-    bob.expect("chat_message").await;
-    let receipts = |frames: &[Value]| {
-        let receipts =
-            frames.iter().filter(|frame| ["message_read", "message_status"].contains(&frame["type"].as_str().unwrap()));
-        receipts.map(|frame| frame["message_id"].clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(
-        bob.command(json!({ "type": "mark_read", "message_id": new["message"]["id"] })).await["type"],
-        "message_read"
-    );
-    let live = ada.collect_until("message_read").await;
-    assert!(receipts(&live).iter().all(|about| *about == new["message"]["id"]), "{live:#?}");
-    // Bob reads no further, and Ada clears again.
-    clear(&server, id).await;
-    let mut back = server.connect_as(1).since(0).chat(id).await;
-    assert_eq!(receipts(&back.collect_until("resumed").await), Vec::<Value>::new());
 }

@@ -3,7 +3,7 @@
 use super::context::{Context, Member};
 use super::{Command, Outcome, no_message};
 use crate::error::Result;
-use crate::protocol::{About, Event, Time};
+use crate::protocol::{Event, Time};
 use crate::store::events::Told;
 use crate::store::sql::{Conn, execute, fetch_optional};
 
@@ -27,17 +27,16 @@ impl Context<'_> {
         if named.is_none() || message_id <= member.cleared_up_to {
             return Ok(Err(no_message()));
         }
-        let last: Option<(i64, i64)> = fetch_optional!(
+        let last: Option<(i64,)> = fetch_optional!(
             conn,
-            (i64, i64),
-            "SELECT id, sender_id FROM messages WHERE conversation_id = $1 AND id <= $2 AND sender_id <> $3
-             ORDER BY id DESC LIMIT 1",
+            (i64,),
+            "SELECT id FROM messages WHERE conversation_id = $1 AND id <= $2 AND sender_id <> $3 ORDER BY id DESC LIMIT 1",
             conversation_id,
             message_id,
             user_id
         )?;
-        let (up_to, sender_id) = match last {
-            Some(last) if last.0 > member.read_up_to => last,
+        let up_to = match last {
+            Some((id,)) if id > member.read_up_to => id,
             Some(_) => return Ok(Ok(Outcome::Unchanged(state(member, message_id, self.now)))),
             None => {
                 let read_by = member.person.clone();
@@ -58,8 +57,7 @@ impl Context<'_> {
             member.read_at = Some(self.now);
         }
         let event = Event::MessageRead { message_id: up_to, read_by: member.person.clone(), read_at: Time(self.now) };
-        let about = Some(About { message_id: up_to, sender_id, reply_to_id: None });
-        Ok(Ok(Outcome::Done(vec![Told { event_id: None, event, about, client_id: None }])))
+        Ok(Ok(Outcome::Done(vec![Told { event_id: None, event, about: None, client_id: None }])))
     }
 }
 

@@ -18,11 +18,14 @@ use crate::files::FileStore;
 use crate::hub::Hub;
 use crate::protocol::Close;
 use crate::protocol::server::Limits;
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{RateLimit, UnderWay};
 use crate::store::{Links, Store};
 
 /// Over how many steps a drain is spread, at least this far apart.
 const DRAIN_STEP: Duration = Duration::from_millis(100);
+
+/// How many seconds' worth of commands or requests may come at once.
+const BURST: u32 = 3;
 
 /// One server.
 pub struct App {
@@ -48,6 +51,8 @@ pub struct App {
 pub struct RateLimits {
     pub commands: RateLimit<i64>,
     pub requests: RateLimit<i64>,
+    /// As many at once as may come at once.
+    pub requests_under_way: Arc<UnderWay>,
     pub handshakes: RateLimit<()>,
     pub handshakes_per_address: RateLimit<IpAddr>,
 }
@@ -85,8 +90,9 @@ impl App {
         });
         let app = Arc::new(Self {
             limits: RateLimits {
-                commands: RateLimit::per_second(settings.commands_per_second_max, 3),
-                requests: RateLimit::per_second(settings.requests_per_second_max, 3),
+                commands: RateLimit::per_second(settings.commands_per_second_max, BURST),
+                requests: RateLimit::per_second(settings.requests_per_second_max, BURST),
+                requests_under_way: UnderWay::new(settings.requests_per_second_max.map(|most| most * u64::from(BURST))),
                 handshakes: RateLimit::per_second(settings.handshakes_per_second_max, 1),
                 handshakes_per_address: RateLimit::per_second(settings.handshakes_per_address_max, 1),
             },

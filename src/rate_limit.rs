@@ -1,13 +1,16 @@
-//! How much a user or an address may do in a second, with bursts. Knows nothing of what is limited.
+//! How much a user or an address may do in a second, with bursts, and at once. Knows nothing of what is limited.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
 
 /// A limit for each key, or none at all.
 pub struct RateLimit<K: Hash + Eq + Clone> {
@@ -41,9 +44,62 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
     }
 }
 
+/// How many things each user has under way.
+pub struct UnderWay {
+    most: Option<u64>,
+    users: Mutex<HashMap<i64, u64>>,
+}
+
+impl UnderWay {
+    /// At most so many for each user; none is no limit.
+    pub fn new(most: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { most, users: Mutex::default() })
+    }
+
+    /// A place for one more of a user's, unless there are as many as may be.
+    pub fn take(self: &Arc<Self>, user_id: i64) -> Option<Place> {
+        let mut users = self.users.lock();
+        let count = users.entry(user_id).or_default();
+        if self.most.is_some_and(|most| *count >= most) {
+            return None;
+        }
+        *count += 1;
+        Some(Place { under_way: self.clone(), user_id })
+    }
+}
+
+/// One's place, until it is dropped.
+pub struct Place {
+    under_way: Arc<UnderWay>,
+    user_id: i64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut users = self.under_way.users.lock();
+        if let Some(count) = users.get_mut(&self.user_id) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.user_id);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_dropped() {
+        let under_way = UnderWay::new(Some(2));
+        let (first, _second) = (under_way.take(1).expect("a place"), under_way.take(1).expect("a place"));
+        assert!(under_way.take(1).is_none());
+        assert!(under_way.take(2).is_some(), "another user has their own");
+        drop(first);
+        assert!(under_way.take(1).is_some());
+        assert_eq!(under_way.users.lock().keys().collect::<Vec<_>>(), [&1], "who has none is forgotten");
+    }
 
     #[test]
     fn a_burst_passes_and_the_next_one_is_told_when_to_come_back() {

@@ -7,6 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use super::problem::Problem;
+use super::under_way::Keeper;
 use crate::app::App;
 use crate::auth::{AuthError, bearer};
 use crate::error::{Code, Error};
@@ -56,7 +57,9 @@ impl FromRequestParts<Arc<App>> for Caller {
         if app.api_keys.accepts(token) {
             return Ok(Self::Platform);
         }
-        authenticate(app, token).await.map(|user| Self::User(Box::new(user)))
+        let user = authenticate(app, token).await?;
+        count(app, parts, &user)?;
+        Ok(Self::User(Box::new(user)))
     }
 }
 
@@ -64,8 +67,21 @@ impl FromRequestParts<Arc<App>> for UserCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        authenticate(app, token_of(parts)?).await.map(Self)
+        let user = authenticate(app, token_of(parts)?).await?;
+        count(app, parts, &user)?;
+        Ok(Self(user))
     }
+}
+
+/// Counts a request as under way until it is answered, if its user may have one more.
+fn count(app: &App, parts: &Parts, user: &User) -> Result<(), Problem> {
+    let Some(keeper) = parts.extensions.get::<Keeper>() else { return Ok(()) };
+    let Some(place) = app.limits.requests_under_way.take(user.id) else {
+        let error = Error::new(Code::RateLimited, "too many requests under way; read the answers to those first");
+        return Err(error.with_retry_after_ms(1_000).into());
+    };
+    keeper.keep(place);
+    Ok(())
 }
 
 impl FromRequestParts<Arc<App>> for PlatformCaller {

@@ -20,6 +20,7 @@ pub mod route;
 mod search;
 pub mod server;
 mod sockets;
+mod under_way;
 mod unread;
 mod users;
 

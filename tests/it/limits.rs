@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::rest::answer;
-use crate::support::{Caller, Store, TestServer, both_stores};
+use crate::support::{Caller, Store, TestServer, both_stores, token, until};
 
 both_stores!(
     more_commands_than_may_wait_are_refused_at_once_and_the_others_take_effect,
@@ -103,6 +103,30 @@ async fn properties_are_taken_up_to_their_bound(store: Store) {
     assert_eq!(send(4_096).await["type"], "chat_message");
     let error = send(4_097).await;
     assert_eq!((&error["code"], &error["field"]), (&json!("too_large"), &json!("data")));
+}
+
+#[tokio::test]
+async fn no_more_requests_of_a_user_are_under_way_than_may_come_at_once() {
+    let server = TestServer::start_with(Store::Sqlite, &[("TIDINGS_REQUESTS_PER_SECOND_MAX", "2")]).await;
+    let mut unfinished = vec![];
+    let head = format!(
+        "POST /api/v1/conversations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{",
+        token::for_user(1)
+    );
+    for _ in 0..6 {
+        let mut connection = tokio::net::TcpStream::connect(server.address()).await.expect("a connection");
+        connection.write_all(head.as_bytes()).await.expect("the head is sent");
+        unfinished.push(connection);
+    }
+    let is_told = async |status: u16, word: &str| {
+        let answered = server.get("/api/v1/me", 1).await;
+        answered.status == status && answered.body.to_string().contains(word)
+    };
+    until("all places are taken", async || is_told(429, "under way").await).await;
+    server.get("/api/v1/me", 2).await.expect(200);
+    drop(unfinished);
+    until("there is room again", async || is_told(200, "unread_messages").await).await;
 }
 
 #[tokio::test]

@@ -111,12 +111,16 @@ async fn no_more_requests_of_a_user_are_under_way_than_may_come_at_once() {
     let mut unfinished = vec![];
     let head = format!(
         "POST /api/v1/conversations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{",
+         Content-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n",
         token::for_user(1)
     );
     for _ in 0..6 {
         let mut connection = tokio::net::TcpStream::connect(server.address()).await.expect("a connection");
         connection.write_all(head.as_bytes()).await.expect("the head is sent");
+        // The body is asked for once the caller is known and counted.
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 100");
         unfinished.push(connection);
     }
     let is_told = async |status: u16, word: &str| {

@@ -139,7 +139,11 @@ mod tests {
             Ok(body) => body.len().to_string(),
             Err(_) => "the body did not come".to_owned(),
         };
-        Router::new().route("/read", post(read)).route("/large", post(async || vec![b'x'; 8 * 1024 * 1024]))
+        let refuse = async || (axum::http::StatusCode::UNAUTHORIZED, "refused");
+        Router::new()
+            .route("/read", post(read))
+            .route("/refuse", post(refuse))
+            .route("/large", post(async || vec![b'x'; 8 * 1024 * 1024]))
     }
 
     fn peer() -> SocketAddr {
@@ -177,6 +181,26 @@ mod tests {
             assert_eq!(answer.ends_with("102400"), comes, "{answer}");
             assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_answered_before_its_body_is_read_leaves_the_connection_whole() {
+        let (mut near, far) = duplex(64 * 1024);
+        let asking = async move {
+            for size in [20, 200_000] {
+                let head = format!("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n");
+                near.write_all(head.as_bytes()).await.expect("the head");
+                // Simulated time passes when all that can be done with the head has been done.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                near.write_all(&vec![b'x'; size]).await.expect("the body is taken in");
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"refused") {
+                    assert!(near.read_buf(&mut answer).await.expect("an answer") > 0, "{answer:?}");
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 401"), "{answer:?}");
+            }
+        };
+        tokio::join!(asking, serve_stream(far, peer(), router(), CancellationToken::new()));
     }
 
     #[tokio::test(start_paused = true)]

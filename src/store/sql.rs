@@ -161,7 +161,12 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// Waits for what PostgreSQL answers.
 pub(crate) async fn answered<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    timeout(ANSWER_MAX, statement).await.unwrap_or_else(|_| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))
+    timeout(ANSWER_MAX, statement).await.unwrap_or_else(|_| Err(stalled()))
+}
+
+/// What is said of a database that has not answered in time.
+pub(crate) fn stalled() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::TimedOut.into())
 }
 
 /// A statement of SQLite's under way: nothing is added to it but in the simulation, which waits for it on the spot.

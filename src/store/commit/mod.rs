@@ -11,13 +11,13 @@ mod send;
 mod tests;
 
 use std::collections::HashMap;
-use std::io;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::events::Told;
+use super::sql::stalled;
 use super::{Fault, Store, Tx};
 use crate::error::{Error, Result};
 use crate::protocol::client::NewMessage;
@@ -129,8 +129,7 @@ impl Store {
 
     async fn commit_all(&self, commands: &[Command]) -> Result<Vec<Result<Outcome>>, Fault> {
         let carried_out = timeout(CARRYING_OUT_MAX, self.carry_out(commands)).await;
-        let stalled = |_| Fault::OutOfReach(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
-        let (tx, transaction_id, outcomes) = carried_out.map_err(stalled)??;
+        let (tx, transaction_id, outcomes) = carried_out.map_err(|_| Fault::OutOfReach(stalled()))??;
         #[cfg(feature = "planted-bugs")]
         if planted!("answer-before-commit") {
             tx.commit_later();

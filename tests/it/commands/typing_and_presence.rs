@@ -182,8 +182,9 @@ async fn who_has_opened_a_socket_is_there_and_is_told_of_once(store: Store) {
         let mut late = server.connect_as(second).chat(conversation_id).await;
         late.expect_live().await;
         early.expect_live().await;
-        // What is told late is told by then.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        // It is stored when it has been told, so nothing is told late from here on.
+        let stored = format!("SELECT COUNT(*) FROM users WHERE id IN ({first}, {second}) AND is_online = 1");
+        until("both are told of", async || server.database.number(&stored).await == 2).await;
         let statuses = async |client: &mut TestClient| {
             client.expect_live().await;
             client.statuses()

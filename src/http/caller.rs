@@ -57,9 +57,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         if app.api_keys.accepts(token) {
             return Ok(Self::Platform);
         }
-        let user = authenticate(app, token).await?;
-        count(app, parts, &user)?;
-        Ok(Self::User(Box::new(user)))
+        authenticate(app, parts, token).await.map(|user| Self::User(Box::new(user)))
     }
 }
 
@@ -67,9 +65,7 @@ impl FromRequestParts<Arc<App>> for UserCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let user = authenticate(app, token_of(parts)?).await?;
-        count(app, parts, &user)?;
-        Ok(Self(user))
+        authenticate(app, parts, token_of(parts)?).await.map(Self)
     }
 }
 
@@ -101,8 +97,8 @@ fn token_of(parts: &Parts) -> Result<&str, Problem> {
     token.ok_or_else(|| Error::new(Code::MissingToken, "send a token as `Authorization: Bearer …`").into())
 }
 
-/// Checks a token and its user, and counts the request against the user's limit.
-async fn authenticate(app: &Arc<App>, token: &str) -> Result<User, Problem> {
+/// Checks a token and its user, and counts the request against the user's limits.
+async fn authenticate(app: &Arc<App>, parts: &Parts, token: &str) -> Result<User, Problem> {
     let verified = app.verifier.verify(token).await.map_err(|error| match error {
         AuthError::Invalid(reason) => {
             tracing::info!(reason, "authentication failed");
@@ -119,5 +115,6 @@ async fn authenticate(app: &Arc<App>, token: &str) -> Result<User, Problem> {
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
         return Err(Error::new(Code::RateLimited, "too many requests; slow down").with_retry_after_ms(ms).into());
     }
+    count(app, parts, &user)?;
     Ok(user)
 }
